@@ -1,0 +1,305 @@
+//! The `Dataset` kind: where a catalogue comes from and how its rows are split.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+use crate::common::{
+    LastFailure, LocalRef, NAME_MESSAGE, NAME_RULE, PodPlacement, Resources, conditions_schema,
+};
+
+/// A product catalogue: a table of texts and labels, brought into a snapshot that never changes.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "vitrine.dev",
+    version = "v1alpha1",
+    kind = "Dataset",
+    plural = "datasets",
+    namespaced,
+    shortname = "mlds",
+    category = "vitrine",
+    status = "DatasetStatus",
+    derive = "PartialEq",
+    doc = "A product catalogue: a table of texts and labels, brought into a snapshot that never changes.",
+    validation = Rule::new(NAME_RULE).message(NAME_MESSAGE),
+    validation = Rule::new("!has(self.spec.split) || !has(self.spec.split.test) || self.spec.split.test.datasetRef.name != self.metadata.name").message("a Dataset cannot be its own test set: name another Dataset in spec.split.test.datasetRef"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Revision", type_ = "integer", json_path = ".status.revision"),
+    printcolumn(name = "Rows", type_ = "integer", json_path = ".status.rows"),
+    printcolumn(name = "Classes", type_ = "integer", json_path = ".status.classes"),
+    printcolumn(name = "Nulls", type_ = "string", json_path = ".status.profile.maxNullRatio"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Digest", type_ = "string", json_path = ".status.digest", priority = 1)
+)]
+#[serde(rename_all = "camelCase")]
+pub struct DatasetSpec {
+    /// Where the table comes from.
+    pub source: Source,
+    /// What the table's columns mean.
+    pub schema: TableSchema,
+    /// Take only a part of the rows. Default: all rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample: Option<Sample>,
+    /// How rows are divided into train, validation and test.
+    #[serde(default)]
+    pub split: Split,
+    /// Compute resources of the ingest pod. Default: the operator's.
+    #[serde(default)]
+    pub resources: Resources,
+    /// Placement of the ingest pod.
+    #[serde(flatten)]
+    pub placement: PodPlacement,
+}
+
+/// Where the table comes from.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Source {
+    /// A PersistentVolumeClaim in this namespace; mounted read-only.
+    pub pvc: PvcSource,
+    /// Which files hold the table.
+    pub files: Files,
+    /// Format of the files. Default: csv.
+    #[serde(default)]
+    pub format: Format,
+}
+
+/// A folder of a PersistentVolumeClaim.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PvcSource {
+    /// Name of the PersistentVolumeClaim.
+    #[schemars(length(min = 1, max = 253))]
+    pub claim_name: String,
+    /// Folder within the volume. Default: its root.
+    #[serde(default)]
+    #[schemars(length(max = 512))]
+    #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.split('/').exists(p, p == '..')").message("path must be relative to the volume's root and must not contain '..'"))]
+    pub path: String,
+}
+
+/// The files of the table, relative to the source's folder.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Files {
+    /// File with the features (and the label column, unless `labels` names a second file).
+    #[schemars(length(min = 1, max = 255))]
+    #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.split('/').exists(p, p == '..')").message("features must be a path below the source's folder, without '..'"))]
+    pub features: String,
+    /// File with the labels, joined to the features on their unnamed index column, as in the
+    /// challenge. Default: the label is a column of the features file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.split('/').exists(p, p == '..')").message("labels must be a path below the source's folder, without '..'"))]
+    pub labels: Option<String>,
+}
+
+/// Format of a table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Format {
+    /// Comma-separated values with a header line, UTF-8.
+    #[default]
+    #[serde(rename = "csv")]
+    Csv,
+}
+
+/// What the table's columns mean.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TableSchema {
+    /// Column that identifies a product; kept in the snapshot. Default: the row's position.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub id: Option<String>,
+    /// Text columns, in the order in which they are joined.
+    #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 128)), extend("x-kubernetes-list-type" = "set"))]
+    pub text: Vec<String>,
+    /// Column with the class. Absent: rows without labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub label: Option<String>,
+    /// Readable names of the classes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label_names: Option<LabelNames>,
+}
+
+/// Where readable names of the classes come from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LabelNames {
+    /// ConfigMap in this namespace: each key is a label, each value its name. A label without a
+    /// name is shown as `category <label>`.
+    pub config_map_ref: LocalRef,
+}
+
+/// Take only a part of the rows.
+#[derive(KubeSchema, Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Sample {
+    /// Share of groups to keep, above 0 and at most 1.
+    #[x_kube(validation = Rule::new("self > 0.0 && self <= 1.0").message("sample.fraction must be above 0 and at most 1"))]
+    pub fraction: f64,
+    /// Chooses which rows are kept. Default: 42.
+    #[serde(default = "default_seed")]
+    #[schemars(range(min = 0, max = 4_294_967_295_u32))]
+    pub seed: i64,
+}
+
+/// Seed where none is given.
+pub fn default_seed() -> i64 {
+    42
+}
+
+/// How rows are divided. A row's part depends on the seed and its group only, so that new rows
+/// never move an old one.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.test) || self.fractions.test == 0.0").message("split.fractions.test must be 0 when split.test names a fixed test set: the test rows come from that set"))]
+pub struct Split {
+    /// Chooses the parts. Default: 42.
+    #[serde(default = "default_seed")]
+    #[schemars(range(min = 0, max = 4_294_967_295_u32))]
+    pub seed: i64,
+    /// Shares of the parts; they add up to 1.
+    #[serde(default)]
+    pub fractions: Fractions,
+    /// Rows with the same group stay in one part: `text` groups by the normalised text, any other
+    /// value names a column. Default: text.
+    #[serde(default = "default_group")]
+    #[schemars(length(min = 1, max = 128))]
+    pub group_by: String,
+    /// A fixed test set instead of a share: every row of that Dataset becomes a test row, and rows
+    /// of this one that share a group with it are left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test: Option<FixedTest>,
+}
+
+impl Default for Split {
+    fn default() -> Self {
+        Self { seed: default_seed(), fractions: Fractions::default(), group_by: default_group(), test: None }
+    }
+}
+
+fn default_group() -> String {
+    "text".to_owned()
+}
+
+/// A fixed test set.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FixedTest {
+    /// Dataset in this namespace whose rows are the test set; it needs the same text columns and a label.
+    pub dataset_ref: LocalRef,
+}
+
+/// Shares of train, validation and test.
+#[derive(KubeSchema, Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.train + self.validation + self.test > 0.999999 && self.train + self.validation + self.test < 1.000001").message("split.fractions must add up to 1"))]
+pub struct Fractions {
+    /// Share of the rows that models learn from. Default: 0.8.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub train: f64,
+    /// Share that is reported beside the test split and never learned from. Default: 0.1.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub validation: f64,
+    /// Share that the gate judges. Default: 0.1.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub test: f64,
+}
+
+impl Default for Fractions {
+    fn default() -> Self {
+        Self { train: 0.8, validation: 0.1, test: 0.1 }
+    }
+}
+
+/// What is known of the snapshot.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DatasetStatus {
+    /// Generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Number of the snapshot, counted up whenever the data changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<i64>,
+    /// `sha256:` digest of the snapshot's manifest: equal digests mean equal rows, labels and splits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// `sha256:` digest of the snapshot's Parquet file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot_digest: Option<String>,
+    /// Size of the Parquet file in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<i64>,
+    /// Rows in the snapshot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<i64>,
+    /// Rows that were left out because they cannot be used (no text, broken line, duplicate id).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejected_rows: Option<i64>,
+    /// Distinct labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classes: Option<i64>,
+    /// Rows and digest of each part: train, validation, test.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 3))]
+    pub splits: BTreeMap<String, SplitStatus>,
+    /// Summary of the profile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<ProfileSummary>,
+    /// Progress of the ingest in percent, while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress_percentage: Option<i32>,
+    /// Job of the current attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_name: Option<String>,
+    /// Attempts made for the current generation: above 1 only when a Job vanished.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<i32>,
+    /// When the snapshot was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_refresh_time: Option<Time>,
+    /// Cause of the latest failure; gone when the ingest succeeds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<LastFailure>,
+    /// Standard conditions.
+    #[serde(default)]
+    #[schemars(schema_with = "conditions_schema")]
+    pub conditions: Vec<Condition>,
+}
+
+/// One part of the snapshot.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SplitStatus {
+    /// Rows of the part.
+    pub rows: i64,
+    /// `sha256:` digest of its rows.
+    pub digest: String,
+}
+
+/// Summary of the profile; the whole profile is an artifact of the snapshot.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProfileSummary {
+    /// `sha256:` digest of the whole profile (JSON).
+    pub digest: String,
+    /// Share of empty cells by text column, as a decimal text such as `0.352`.
+    #[serde(default)]
+    #[schemars(extend("maxProperties" = 16))]
+    pub null_ratios: BTreeMap<String, String>,
+    /// Largest of the shares of empty cells, as a decimal text.
+    pub max_null_ratio: String,
+    /// Rows of the largest class over rows of the smallest, as a decimal text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imbalance_ratio: Option<String>,
+    /// Mean length of the joined text in characters.
+    pub mean_text_length: i64,
+    /// Groups of rows with the same text (or group column).
+    pub groups: i64,
+}

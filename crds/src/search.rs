@@ -1,0 +1,235 @@
+//! What a training run tries: features, families with their grids, and the metric that decides.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What is tried: every feature setting with every candidate, judged by cross-validation.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Search {
+    /// Feature settings to compare. Default: word 1- and 2-grams by TF-IDF, with and without French stop words.
+    #[serde(default = "default_features")]
+    #[schemars(length(min = 1, max = 8))]
+    pub features: Vec<FeatureSet>,
+    /// Model families with their grids. Default: a linear SVM with C of 0.3, 1 and 3.
+    #[serde(default = "default_candidates")]
+    #[schemars(length(min = 1, max = 8))]
+    pub candidates: Vec<Candidate>,
+    /// What the search maximises. Default: F1Weighted.
+    #[serde(default)]
+    pub objective: Objective,
+    /// How trials are judged. Default: 3 folds.
+    #[serde(default)]
+    pub cross_validation: CrossValidation,
+}
+
+impl Default for Search {
+    fn default() -> Self {
+        Self {
+            features: default_features(),
+            candidates: default_candidates(),
+            objective: Objective::default(),
+            cross_validation: CrossValidation::default(),
+        }
+    }
+}
+
+fn default_features() -> Vec<FeatureSet> {
+    [StopWords::None, StopWords::French]
+        .into_iter()
+        .map(|stop_words| FeatureSet { text: TextFeatures { stop_words, ..TextFeatures::default() } })
+        .collect()
+}
+
+fn default_candidates() -> Vec<Candidate> {
+    vec![Candidate { linear_svm: Some(Penalty { c: vec![0.3, 1.0, 3.0] }), logistic_regression: None }]
+}
+
+/// One way to turn a row into numbers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FeatureSet {
+    /// Features of the text columns.
+    #[serde(default)]
+    pub text: TextFeatures,
+}
+
+/// Features of the text columns, with scikit-learn's meaning of each setting.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TextFeatures {
+    /// Weight of a term in a row. Default: TfIdf.
+    #[serde(default)]
+    pub weighting: Weighting,
+    /// Word n-grams.
+    #[serde(default)]
+    pub word: WordNgrams,
+    /// Words that are left out. Default: None.
+    #[serde(default)]
+    pub stop_words: StopWords,
+    /// Fold accents (`été` becomes `ete`). Default: true.
+    #[serde(default = "default_true")]
+    pub strip_accents: bool,
+    /// Use 1 + ln(count) in place of the count. Default: true.
+    #[serde(default = "default_true")]
+    pub sublinear_tf: bool,
+}
+
+impl Default for TextFeatures {
+    fn default() -> Self {
+        Self {
+            weighting: Weighting::default(),
+            word: WordNgrams::default(),
+            stop_words: StopWords::default(),
+            strip_accents: true,
+            sublinear_tf: true,
+        }
+    }
+}
+
+fn default_true() -> bool {
+    true
+}
+
+/// Weight of a term in a row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Weighting {
+    /// Term frequency times smoothed inverse document frequency, rows scaled to length 1.
+    #[default]
+    TfIdf,
+    /// Term counts.
+    Count,
+}
+
+/// Words that are left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum StopWords {
+    /// None.
+    #[default]
+    None,
+    /// The French list of the trainer.
+    French,
+}
+
+/// Word n-grams.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WordNgrams {
+    /// Shortest and longest n-gram in words. Default: [1, 2].
+    #[serde(default = "default_ngrams")]
+    #[schemars(length(min = 2, max = 2), inner(range(min = 1, max = 3)))]
+    #[x_kube(validation = Rule::new("self[0] <= self[1]").message("ngramRange must be [shortest, longest]: the first number may not exceed the second"))]
+    pub ngram_range: Vec<i32>,
+    /// Keep the most frequent terms only. Default: 100000.
+    #[serde(default = "default_max_features")]
+    #[schemars(range(min = 1, max = 5_000_000))]
+    pub max_features: i64,
+    /// Drop terms that fewer rows than this contain. Default: 1.
+    #[serde(default = "default_min_df")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub min_df: i64,
+    /// Drop terms that more than this share of the rows contain, above 0 and at most 1. Default: 1.
+    #[serde(default = "default_max_df")]
+    #[x_kube(validation = Rule::new("self > 0.0 && self <= 1.0").message("maxDf must be above 0 and at most 1"))]
+    pub max_df: f64,
+}
+
+impl Default for WordNgrams {
+    fn default() -> Self {
+        Self {
+            ngram_range: default_ngrams(),
+            max_features: default_max_features(),
+            min_df: default_min_df(),
+            max_df: default_max_df(),
+        }
+    }
+}
+
+fn default_ngrams() -> Vec<i32> {
+    vec![1, 2]
+}
+fn default_max_features() -> i64 {
+    100_000
+}
+fn default_min_df() -> i64 {
+    1
+}
+fn default_max_df() -> f64 {
+    1.0
+}
+
+/// One model family with its grid; exactly one field is set.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.linearSvm) != has(self.logisticRegression)").message("a candidate names exactly one family: linearSvm or logisticRegression"))]
+pub struct Candidate {
+    /// Linear support vector machine, one-vs-rest, squared hinge loss, L2 penalty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub linear_svm: Option<Penalty>,
+    /// Multinomial logistic regression, L2 penalty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logistic_regression: Option<Penalty>,
+}
+
+/// Grid over the inverse strength of the penalty.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Penalty {
+    /// Values of C to try, each above 0; scikit-learn's C.
+    #[schemars(length(min = 1, max = 16))]
+    #[x_kube(validation = Rule::new("self.all(c, c > 0.0 && c <= 1000000.0)").message("every c must be above 0 and at most 1000000"))]
+    pub c: Vec<f64>,
+}
+
+/// What the search maximises.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Objective {
+    /// Metric, averaged over the folds. Default: F1Weighted.
+    #[serde(default)]
+    pub metric: Metric,
+}
+
+/// Metrics by which models are judged, each between 0 and 1, larger is better.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum Metric {
+    /// F1 of each class, averaged with the class sizes as weights.
+    #[default]
+    F1Weighted,
+    /// F1 of each class, averaged with equal weights.
+    F1Macro,
+    /// Share of rows with the right class.
+    Accuracy,
+}
+
+impl Metric {
+    /// The name users write.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::F1Weighted => "F1Weighted",
+            Self::F1Macro => "F1Macro",
+            Self::Accuracy => "Accuracy",
+        }
+    }
+}
+
+/// How trials are judged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CrossValidation {
+    /// Number of folds, stratified by class and grouped as the Dataset's split is. Default: 3.
+    #[serde(default = "default_folds")]
+    #[schemars(range(min = 2, max = 20))]
+    pub folds: i32,
+}
+
+impl Default for CrossValidation {
+    fn default() -> Self {
+        Self { folds: default_folds() }
+    }
+}
+
+fn default_folds() -> i32 {
+    3
+}

@@ -1,0 +1,147 @@
+//! Config of the ingest and training pods.
+
+use serde::{Deserialize, Serialize};
+
+use crate::gateway::Gateway;
+
+/// Config file of a Job's pod.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobConfig {
+    /// Contract version: [`crate::VERSION`] of the operator that wrote it.
+    pub version: u32,
+    /// How to reach the gateway.
+    pub gateway: Gateway,
+    /// What to do.
+    pub task: Task,
+}
+
+/// What a Job's pod does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Task {
+    /// Source to snapshot.
+    Ingest(Ingest),
+    /// Snapshot to model.
+    Train(Train),
+}
+
+/// Source to snapshot. The files lie under [`crate::paths::SOURCE_DIR`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Ingest {
+    /// Folder below the source's root.
+    pub path: String,
+    /// File with the features, relative to `path`.
+    pub features: String,
+    /// File with the labels, joined on the unnamed index column.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<String>,
+    /// Column that identifies a row; none: the row's position.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Text columns.
+    pub text: Vec<String>,
+    /// Column with the class; none: rows without labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// Whether label names are mounted at [`crate::paths::LABELS_DIR`].
+    #[serde(default)]
+    pub label_names: bool,
+    /// Share of groups to keep.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample: Option<Sample>,
+    /// How rows are divided.
+    pub split: Split,
+}
+
+/// Share of groups to keep.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Sample {
+    /// Above 0, at most 1.
+    pub fraction: f64,
+    /// Chooses which.
+    pub seed: u64,
+}
+
+/// How rows are divided.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Split {
+    /// Chooses the parts.
+    pub seed: u64,
+    /// Share of train rows.
+    pub train: f64,
+    /// Share of validation rows.
+    pub validation: f64,
+    /// Share of test rows; 0 with a fixed test set.
+    pub test: f64,
+    /// `text`, or the name of a column.
+    pub group_by: String,
+    /// `sha256:` digest of the Parquet snapshot whose rows are the test set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fixed_test: Option<String>,
+}
+
+/// Snapshot to model.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Train {
+    /// Model name, for the report.
+    pub model: String,
+    /// `sha256:` digest of the snapshot's manifest.
+    pub dataset_digest: String,
+    /// `sha256:` digest of the Parquet file.
+    pub snapshot_digest: String,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Number of folds.
+    pub folds: usize,
+    /// Metric to maximise: `F1Weighted`, `F1Macro` or `Accuracy`.
+    pub objective: String,
+    /// Feature settings to compare.
+    pub features: Vec<TextFeatures>,
+    /// Families with their grids.
+    pub candidates: Vec<Candidate>,
+}
+
+/// Features of the text columns, with scikit-learn's meaning of each setting.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TextFeatures {
+    /// `TfIdf` or `Count`.
+    pub weighting: String,
+    /// Shortest word n-gram.
+    pub ngram_min: usize,
+    /// Longest word n-gram.
+    pub ngram_max: usize,
+    /// Most terms kept.
+    pub max_features: usize,
+    /// Least rows with a term.
+    pub min_df: usize,
+    /// Largest share of rows with a term.
+    pub max_df: f64,
+    /// `None` or `French`.
+    pub stop_words: String,
+    /// Fold accents.
+    pub strip_accents: bool,
+    /// Use 1 + ln(count).
+    pub sublinear_tf: bool,
+}
+
+/// One family with its grid.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Candidate {
+    /// Linear SVM, values of C.
+    LinearSvm {
+        /// Values to try.
+        c: Vec<f64>,
+    },
+    /// Multinomial logistic regression, values of C.
+    LogisticRegression {
+        /// Values to try.
+        c: Vec<f64>,
+    },
+}

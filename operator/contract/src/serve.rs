@@ -1,0 +1,28 @@
+//! Config of the serving pods.
+
+use serde::{Deserialize, Serialize};
+
+use crate::gateway::Gateway;
+
+/// Config file of a serving pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServeConfig {
+    /// Contract version.
+    pub version: u32,
+    /// How to reach the gateway.
+    pub gateway: Gateway,
+    /// Model name, as clients address it.
+    pub model: String,
+    /// Version in the registry.
+    pub model_version: i64,
+    /// `sha256:` digest of the artifact.
+    pub digest: String,
+    /// Seconds for which a pod that was told to stop still answers, each answer with
+    /// `Connection: close`, so that kept-alive clients move on without an error.
+    pub drain_seconds: u64,
+    /// Largest request body in bytes.
+    pub max_body_bytes: usize,
+    /// Requests worked on at once; beyond it the answer is 429.
+    pub max_concurrency: usize,
+}
