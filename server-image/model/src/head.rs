@@ -1,0 +1,234 @@
+//! Linear classifiers: what the solvers give and what scores a row.
+
+use serde::{Deserialize, Serialize};
+
+use crate::csr::Csr;
+use crate::{logreg, parallel, svm};
+
+/// Rows scored as one piece of parallel work.
+const ROWS_PER_PIECE: usize = 256;
+
+/// A linear model family and its hyperparameters.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "camelCase")]
+pub enum Algorithm {
+    /// One-vs-rest linear SVM, squared hinge loss, L2 penalty; see [`svm`].
+    LinearSvm {
+        /// Inverse regularisation strength, as in scikit-learn.
+        c: f64,
+    },
+    /// Multinomial logistic regression with L2 penalty; see [`logreg`].
+    LogisticRegression {
+        /// Inverse regularisation strength, as in scikit-learn.
+        c: f64,
+    },
+}
+
+/// Why nothing could be trained.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum TrainError {
+    /// `c` is not a positive number.
+    #[error("c {0} must be a positive finite number")]
+    InvalidC(f64),
+    /// The labels and the rows do not fit each other.
+    #[error(
+        "{rows} rows with {labels} labels, {distinct} distinct ones of {classes} classes; at least 2 distinct labels below the number of classes are needed"
+    )]
+    Labels {
+        /// Rows of the matrix.
+        rows: usize,
+        /// Labels given.
+        labels: usize,
+        /// Distinct labels among them.
+        distinct: usize,
+        /// Number of classes.
+        classes: usize,
+    },
+    /// The matrix holds NaN, infinity or columns that do not exist.
+    #[error("the feature matrix holds a value that is not finite, or a column that does not exist")]
+    UnsoundMatrix,
+    /// The weights left the range of numbers.
+    #[error("the weights became infinite or NaN with c {0}; lower c")]
+    NonFinite(f64),
+}
+
+/// A trained classifier and how its solver ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fitted {
+    /// The classifier.
+    pub head: LinearHead,
+    /// Passes over the rows (SVM: most of any class) or iterations (logistic regression).
+    pub passes: u32,
+    /// False when the solver stopped at its limit of passes, before its tolerance.
+    pub converged: bool,
+}
+
+/// What a solver needs: rows, class of each row (`0..classes`), number of classes.
+#[derive(Debug, Clone, Copy)]
+pub struct Problem<'a> {
+    /// Features of the rows.
+    pub x: &'a Csr,
+    /// Class of each row.
+    pub y: &'a [u32],
+    /// Number of classes; a class without rows is allowed and never wins.
+    pub classes: usize,
+}
+
+impl Problem<'_> {
+    pub(crate) fn check(&self, c: f64) -> Result<(), TrainError> {
+        if !(c.is_finite() && c > 0.0) {
+            return Err(TrainError::InvalidC(c));
+        }
+        let mut present = vec![false; self.classes];
+        let mut in_range = self.x.rows() == self.y.len();
+        for &class in self.y {
+            match present.get_mut(class as usize) {
+                Some(seen) => *seen = true,
+                None => in_range = false,
+            }
+        }
+        let distinct = present.iter().filter(|&&seen| seen).count();
+        if !in_range || distinct < 2 {
+            let (rows, labels, classes) = (self.x.rows(), self.y.len(), self.classes);
+            return Err(TrainError::Labels { rows, labels, distinct, classes });
+        }
+        if self.x.is_sound() { Ok(()) } else { Err(TrainError::UnsoundMatrix) }
+    }
+}
+
+impl Algorithm {
+    /// The hyperparameter.
+    pub fn c(&self) -> f64 {
+        match *self {
+            Self::LinearSvm { c } | Self::LogisticRegression { c } => c,
+        }
+    }
+
+    /// Trains with the default tolerances. Equal arguments give equal bits, whatever `threads` is.
+    pub fn fit(&self, problem: Problem<'_>, seed: u64, threads: usize) -> Result<Fitted, TrainError> {
+        match *self {
+            Self::LinearSvm { c } => {
+                svm::fit(problem, &svm::Settings { c, seed, ..Default::default() }, threads)
+            }
+            Self::LogisticRegression { c } => {
+                logreg::fit(problem, &logreg::Settings { c, ..Default::default() }, threads)
+            }
+        }
+    }
+}
+
+/// Weights `[feature][class]` (row-major) and one intercept per class.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LinearHead {
+    /// Number of classes.
+    pub classes: usize,
+    /// Number of features.
+    pub features: usize,
+    /// `features * classes` weights.
+    pub weights: Vec<f32>,
+    /// `classes` intercepts.
+    pub intercepts: Vec<f32>,
+}
+
+impl LinearHead {
+    /// Scores of every row, `[row][class]`.
+    pub fn scores(&self, x: &Csr, threads: usize) -> Vec<f32> {
+        let mut out = vec![0.0; x.rows() * self.classes];
+        parallel::map_chunks(&mut out, ROWS_PER_PIECE * self.classes, threads, |start, chunk| {
+            let first = start / self.classes;
+            for (i, scores) in chunk.chunks_exact_mut(self.classes).enumerate() {
+                let (indices, values) = x.row(first + i);
+                score_row(&self.weights, &self.intercepts, indices, values, scores);
+            }
+        });
+        out
+    }
+
+    pub(crate) fn is_finite(&self) -> bool {
+        self.weights.iter().chain(&self.intercepts).all(|w| w.is_finite())
+    }
+}
+
+/// Scores of one row: the one scoring loop, for training and serving. `out` has one place per class.
+/// Feature-major: the weights of a feature for all classes lie together.
+pub(crate) fn score_row(
+    weights: &[f32],
+    intercepts: &[f32],
+    indices: &[u32],
+    values: &[f32],
+    out: &mut [f32],
+) {
+    out.copy_from_slice(intercepts);
+    let classes = out.len();
+    for (&feature, &value) in indices.iter().zip(values) {
+        let start = feature as usize * classes;
+        for (score, weight) in out.iter_mut().zip(&weights[start..start + classes]) {
+            *score += weight * value;
+        }
+    }
+}
+
+/// The highest score's class of every row; the first of equal ones.
+pub fn argmax(scores: &[f32], classes: usize) -> Vec<u32> {
+    scores.chunks_exact(classes).map(|row| best(row) as u32).collect()
+}
+
+/// Position of the highest value; the first of equal ones.
+pub(crate) fn best(row: &[f32]) -> usize {
+    let mut best = 0;
+    for (i, value) in row.iter().enumerate() {
+        if *value > row[best] {
+            best = i;
+        }
+    }
+    best
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Algorithm, LinearHead, Problem, TrainError, argmax};
+    use crate::csr::Csr;
+
+    fn rows() -> Csr {
+        Csr { indptr: vec![0, 1, 3], indices: vec![1, 0, 1], values: vec![2.0, 1.0, -1.0], columns: 2 }
+    }
+
+    #[test]
+    fn scores_are_intercept_plus_weights() {
+        let head = LinearHead {
+            classes: 2,
+            features: 2,
+            weights: vec![1.0, 2.0, 3.0, 4.0],
+            intercepts: vec![0.5, -0.5],
+        };
+        assert_eq!(head.scores(&rows(), 1), [6.5, 7.5, -1.5, -2.5]);
+        assert_eq!(argmax(&head.scores(&rows(), 2), 2), [1, 0]);
+    }
+
+    #[test]
+    fn the_first_of_equal_scores_wins() {
+        assert_eq!(argmax(&[1.0, 1.0, 0.0, 0.0, 2.0, 2.0], 3), [0, 1]);
+    }
+
+    #[test]
+    fn problems_that_cannot_be_trained_are_refused() {
+        let x = rows();
+        let svm = Algorithm::LinearSvm { c: 1.0 };
+        let fit = |algorithm: Algorithm, y: &[u32], classes| {
+            algorithm.fit(Problem { x: &x, y, classes }, 0, 1).err()
+        };
+        assert_eq!(fit(svm, &[0, 1], 2), None);
+        assert!(matches!(fit(svm, &[0], 2), Some(TrainError::Labels { labels: 1, .. })));
+        assert!(matches!(fit(svm, &[0, 0], 2), Some(TrainError::Labels { distinct: 1, .. })));
+        assert!(matches!(fit(svm, &[0, 2], 2), Some(TrainError::Labels { .. })));
+        for c in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            for algorithm in [Algorithm::LinearSvm { c }, Algorithm::LogisticRegression { c }] {
+                assert!(matches!(fit(algorithm, &[0, 1], 2), Some(TrainError::InvalidC(_))), "{c}");
+            }
+        }
+        let mut bad = rows();
+        bad.values[0] = f32::INFINITY;
+        let unsound = svm.fit(Problem { x: &bad, y: &[0, 1], classes: 2 }, 0, 1);
+        assert_eq!(unsound.err(), Some(TrainError::UnsoundMatrix));
+    }
+}

@@ -1,0 +1,178 @@
+//! Whatever the bytes are, reading a model gives a model or an error; never a panic, never a score
+//! from a model that is not sound.
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests may fail as tests do
+
+mod common;
+
+use common::{plain, train};
+use proptest::prelude::*;
+use safetensors::tensor::{Dtype, TensorView};
+use serde_json::{Value, json};
+use std::sync::LazyLock;
+use vitrine_model::{Algorithm, ArtifactError, Model, TextSettings};
+
+static GOOD: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let settings = TextSettings { max_features: Some(40), ..plain() };
+    train(Algorithm::LinearSvm { c: 1.0 }, &settings, 1).1.bytes().to_vec()
+});
+
+/// Reads, and uses what was read.
+fn attempt(bytes: &[u8]) -> Result<(), ArtifactError> {
+    let model = Model::from_bytes(bytes)?;
+    let _ = model.verify_probes();
+    let prediction = model.predict_one(&[Some("piscine chêne roman <b>"), None]);
+    assert_eq!(prediction.scores.len(), model.info().classes.len());
+    Ok(())
+}
+
+struct Tensor {
+    name: String,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    data: Vec<u8>,
+}
+
+/// The good file taken apart, changed by `change`, and put together again.
+fn changed(change: impl FnOnce(&mut Value, &mut Vec<Tensor>)) -> Result<(), ArtifactError> {
+    let (_, metadata) = safetensors::SafeTensors::read_metadata(&GOOD).unwrap();
+    let mut info: Value = serde_json::from_str(&metadata.metadata().as_ref().unwrap()["vitrine"]).unwrap();
+    let parsed = safetensors::SafeTensors::deserialize(&GOOD).unwrap();
+    let mut tensors: Vec<Tensor> = parsed
+        .iter()
+        .map(|(name, view)| Tensor {
+            name: name.to_owned(),
+            dtype: view.dtype(),
+            shape: view.shape().to_vec(),
+            data: view.data().to_vec(),
+        })
+        .collect();
+    change(&mut info, &mut tensors);
+    let views =
+        tensors.iter().map(|t| (t.name.clone(), TensorView::new(t.dtype, t.shape.clone(), &t.data).unwrap()));
+    let metadata = [("vitrine".to_owned(), info.to_string())].into_iter().collect();
+    attempt(&safetensors::serialize(views, Some(metadata)).unwrap())
+}
+
+fn tensor<'a>(tensors: &'a mut [Tensor], name: &str) -> &'a mut Tensor {
+    tensors.iter_mut().find(|t| t.name == name).unwrap()
+}
+
+#[track_caller]
+fn refused(result: Result<(), ArtifactError>, expected: &str) {
+    match result {
+        Err(ArtifactError::Corrupt { what }) => {
+            assert!(what.contains(expected), "{what:?} lacks {expected:?}");
+        }
+        other => panic!("expected a corrupt file with {expected:?}, got {other:?}"),
+    }
+}
+
+#[test]
+fn an_unchanged_file_is_accepted() {
+    changed(|_, _| ()).unwrap();
+}
+
+#[test]
+fn another_version_is_incompatible_even_when_its_fields_are_unknown() {
+    for version in [0, 2, 99] {
+        let result = changed(|info, _| *info = json!({"formatVersion": version, "something": "else"}));
+        let Err(ArtifactError::Incompatible { found, supported }) = result else { panic!("{result:?}") };
+        assert_eq!((found, supported), (version, 1..=1));
+    }
+}
+
+#[test]
+fn unsound_descriptions_are_refused() {
+    refused(changed(|info, _| *info = json!({})), "format version");
+    refused(changed(|info, _| info["classes"] = json!([])), "two classes");
+    refused(changed(|info, _| info["textColumns"] = json!([])), "one text column");
+    refused(changed(|info, _| info["text"]["ngramRange"] = json!([1, 9])), "ngramRange");
+    refused(changed(|info, _| info["calibration"]["scale"] = json!(-1.0)), "cannot be applied");
+    refused(changed(|info, _| info["algorithm"]["kind"] = json!("oracle")), "model description");
+    refused(changed(|info, _| drop(info["classes"].as_array_mut().unwrap().pop())), "head.weights");
+    refused(changed(|info, _| info["textColumns"] = json!(["designation"])), "text columns");
+}
+
+#[test]
+fn unsound_tensors_are_refused() {
+    for name in
+        ["head.weights", "head.intercepts", "vocabulary.idf", "vocabulary.offsets", "vocabulary.bytes"]
+    {
+        refused(changed(|_, all| all.retain(|t| t.name != name)), name);
+    }
+    for name in ["head.weights", "head.intercepts", "vocabulary.idf", "probes.scores", "probes.probabilities"]
+    {
+        for value in [f32::NAN, f32::INFINITY] {
+            let set = |_: &mut Value, all: &mut Vec<Tensor>| {
+                tensor(all, name).data[..4].copy_from_slice(&value.to_le_bytes());
+            };
+            refused(changed(set), "not finite");
+        }
+    }
+    refused(changed(|_, all| tensor(all, "head.weights").shape.reverse()), "has shape");
+    refused(changed(|_, all| tensor(all, "head.intercepts").dtype = Dtype::I32), "has type");
+    refused(changed(|_, all| tensor(all, "probes.rows").data[0] = b'{'), "probes.rows");
+    refused(changed(|_, all| tensor(all, "vocabulary.bytes").data[0] = 0xFF), "vocabulary.bytes");
+    // "armoire" comes first: made the last letter of the alphabet it is out of order
+    refused(changed(|_, all| tensor(all, "vocabulary.bytes").data[0] = b'z'), "ascending");
+    let offset = |i: usize, value: u32| {
+        changed(|_, all| {
+            let offsets = &mut tensor(all, "vocabulary.offsets").data;
+            let at = (i * 4).min(offsets.len() - 4);
+            offsets[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        })
+    };
+    refused(offset(0, 1), "cut");
+    refused(offset(1, u32::MAX), "cut");
+    refused(offset(3, 0), "cut");
+    refused(offset(usize::MAX / 4, 7), "cut");
+}
+
+#[test]
+fn every_truncation_is_refused() {
+    for len in 0..GOOD.len() {
+        assert!(attempt(&GOOD[..len]).is_err(), "{len} of {} bytes were accepted", GOOD.len());
+    }
+    let mut longer = GOOD.clone();
+    longer.push(0);
+    assert!(attempt(&longer).is_err());
+}
+
+#[test]
+fn a_file_that_is_not_there_is_an_io_error_with_its_name() {
+    let error = Model::open(std::path::Path::new("no/such/model")).unwrap_err();
+    assert!(
+        matches!(error, ArtifactError::Io { .. }) && error.to_string().contains("no/such/model"),
+        "{error}"
+    );
+    let empty = tempfile::NamedTempFile::new().unwrap();
+    assert!(matches!(Model::open(empty.path()), Err(ArtifactError::Corrupt { .. })));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn flipped_bytes_never_panic(flips in proptest::collection::vec((any::<prop::sample::Index>(), 1u8..), 1..8)) {
+        let mut bytes = GOOD.clone();
+        for (at, mask) in flips {
+            let at = at.index(bytes.len());
+            bytes[at] ^= mask;
+        }
+        let _ = attempt(&bytes);
+    }
+
+    #[test]
+    fn flipped_header_bytes_never_panic(flips in proptest::collection::vec((0usize..2600, any::<u8>()), 1..4)) {
+        let mut bytes = GOOD.clone();
+        for (at, value) in flips {
+            bytes[at] = value;
+        }
+        let _ = attempt(&bytes);
+    }
+
+    #[test]
+    fn noise_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        prop_assert!(attempt(&bytes).is_err());
+    }
+}
