@@ -1,0 +1,236 @@
+//! The Parquet file of a snapshot: `id`, the text columns under their own names, `label`, `group`,
+//! `split`. Equal rows give equal bytes: no time and no version is written.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use parquet::basic::{Compression, ConvertedType, LogicalType, Repetition, Type as PhysicalType};
+use parquet::column::reader::get_typed_column_reader;
+use parquet::data_type::{ByteArray, ByteArrayType};
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::WriterProperties;
+use parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::types::Type;
+
+use crate::Error;
+use crate::split::{GroupKey, Part};
+
+/// Column with the row's identity.
+pub const ID: &str = "id";
+/// Column with the class.
+pub const LABEL: &str = "label";
+/// Column with the group key.
+pub const GROUP: &str = "group";
+/// Column with the part.
+pub const SPLIT: &str = "split";
+/// Column names that texts cannot have.
+pub const RESERVED: [&str; 4] = [ID, LABEL, GROUP, SPLIT];
+
+/// Who made the file; fixed, because the digest follows it.
+const CREATED_BY: &str = "vitrine snapshot 1";
+/// Key of the file's metadata that says how rows were grouped.
+const GROUPED_BY: &str = "vitrine.groupBy";
+/// Rows per row group at most.
+const GROUP_ROWS: usize = 16_384;
+/// Bytes of text per row group, about.
+const GROUP_BYTES: usize = 32 << 20;
+
+/// One row of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// Identity.
+    pub id: String,
+    /// Text columns; `None` is missing.
+    pub texts: Vec<Option<String>>,
+    /// Class, if known.
+    pub label: Option<String>,
+    /// Group.
+    pub group: GroupKey,
+    /// Part.
+    pub part: Part,
+}
+
+/// Writes a snapshot row by row.
+pub struct Writer {
+    file: SerializedFileWriter<File>,
+    rows: Vec<Row>,
+    bytes: usize,
+}
+
+impl Writer {
+    /// Creates the file.
+    pub fn create(path: &Path, texts: &[String], grouped_by: &str) -> Result<Self, Error> {
+        if let Some(name) = texts.iter().find(|name| RESERVED.contains(&name.as_str())) {
+            return Err(Error::InvalidSpec(format!(
+                "text column {name:?} has the name of a snapshot column ({}); rename it in the source",
+                RESERVED.join(", ")
+            )));
+        }
+        let mut fields = vec![utf8(ID, Repetition::REQUIRED)?];
+        for name in texts {
+            fields.push(utf8(name, Repetition::OPTIONAL)?);
+        }
+        fields.push(utf8(LABEL, Repetition::OPTIONAL)?);
+        fields.push(utf8(GROUP, Repetition::REQUIRED)?);
+        fields.push(utf8(SPLIT, Repetition::REQUIRED)?);
+        let schema = Type::group_type_builder("schema").with_fields(fields).build()?;
+        let metadata = KeyValue::new(GROUPED_BY.to_owned(), grouped_by.to_owned());
+        let properties = WriterProperties::builder()
+            .set_created_by(CREATED_BY.to_owned())
+            .set_compression(Compression::SNAPPY)
+            .set_key_value_metadata(Some(vec![metadata]))
+            .build();
+        let file = File::create(path).map_err(Error::io("creating", path))?;
+        let file = SerializedFileWriter::new(file, Arc::new(schema), Arc::new(properties))?;
+        Ok(Self { file, rows: Vec::new(), bytes: 0 })
+    }
+
+    /// Adds a row.
+    pub fn push(&mut self, row: Row) -> Result<(), Error> {
+        self.bytes += row.texts.iter().flatten().map(String::len).sum::<usize>();
+        self.rows.push(row);
+        if self.rows.len() >= GROUP_ROWS || self.bytes >= GROUP_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    /// Completes the file.
+    pub fn finish(mut self) -> Result<(), Error> {
+        self.flush()?;
+        self.file.close()?;
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        let rows = std::mem::take(&mut self.rows);
+        self.bytes = 0;
+        let Some(first) = rows.first() else { return Ok(()) };
+        let texts = first.texts.len();
+        let mut group = self.file.next_row_group()?;
+        let mut number = 0;
+        while let Some(mut column) = group.next_column()? {
+            let (values, levels) = column_of(rows.iter().map(|row| cell(row, number, texts)));
+            let optional = (1..=texts + 1).contains(&number);
+            let levels = optional.then_some(levels.as_slice());
+            column.typed::<ByteArrayType>().write_batch(&values, levels, None)?;
+            column.close()?;
+            number += 1;
+        }
+        group.close()?;
+        Ok(())
+    }
+}
+
+/// A row's cell in the file's column of that number.
+fn cell(row: &Row, number: usize, texts: usize) -> Option<Vec<u8>> {
+    let text = |text: &Option<String>| text.clone().map(String::into_bytes);
+    match number {
+        0 => Some(row.id.clone().into_bytes()),
+        n if n <= texts => text(&row.texts[n - 1]),
+        n if n == texts + 1 => text(&row.label),
+        n if n == texts + 2 => Some(row.group.to_hex().into_bytes()),
+        _ => Some(row.part.as_str().as_bytes().to_vec()),
+    }
+}
+
+/// Values that are there, and a 1 or 0 for each row.
+fn column_of(cells: impl Iterator<Item = Option<Vec<u8>>>) -> (Vec<ByteArray>, Vec<i16>) {
+    let (mut values, mut levels) = (Vec::new(), Vec::new());
+    for cell in cells {
+        levels.push(i16::from(cell.is_some()));
+        values.extend(cell.map(ByteArray::from));
+    }
+    (values, levels)
+}
+
+fn utf8(name: &str, repetition: Repetition) -> Result<Arc<Type>, Error> {
+    let column = Type::primitive_type_builder(name, PhysicalType::BYTE_ARRAY)
+        .with_repetition(repetition)
+        .with_logical_type(Some(LogicalType::String))
+        .with_converted_type(ConvertedType::UTF8)
+        .build()?;
+    Ok(Arc::new(column))
+}
+
+/// Reads a snapshot, one row group at a time.
+pub struct Reader {
+    file: SerializedFileReader<File>,
+    /// Names of the text columns.
+    pub texts: Vec<String>,
+    /// How rows were grouped: `text` or a column.
+    pub grouped_by: String,
+    /// Rows in the file.
+    pub rows: usize,
+}
+
+impl Reader {
+    /// Opens a snapshot and checks its columns.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let name = path.display();
+        let corrupt = |what: String| Error::DataCorrupt(format!("snapshot {name}: {what}"));
+        let file = File::open(path).map_err(Error::io("opening", path))?;
+        let file = SerializedFileReader::new(file).map_err(|e| corrupt(e.to_string()))?;
+        let meta = file.metadata().file_metadata();
+        let names: Vec<String> = meta.schema_descr().columns().iter().map(|c| c.name().to_owned()).collect();
+        let texts = names.len().saturating_sub(RESERVED.len());
+        let ends = names.last_chunk::<3>().map(|last| last.each_ref().map(String::as_str));
+        let utf8 =
+            meta.schema_descr().columns().iter().all(|c| c.physical_type() == PhysicalType::BYTE_ARRAY);
+        if texts == 0 || names[0] != ID || ends != Some([LABEL, GROUP, SPLIT]) || !utf8 {
+            return Err(corrupt(format!("columns {names:?} are not id, texts, label, group, split")));
+        }
+        let pairs = meta.key_value_metadata().map(Vec::as_slice).unwrap_or_default();
+        let grouped_by = pairs.iter().find(|pair| pair.key == GROUPED_BY).and_then(|pair| pair.value.clone());
+        let grouped_by = grouped_by.ok_or_else(|| corrupt(format!("no {GROUPED_BY} in its metadata")))?;
+        let rows = usize::try_from(meta.num_rows()).map_err(|e| corrupt(e.to_string()))?;
+        Ok(Self { texts: names[1..=texts].to_vec(), grouped_by, rows, file })
+    }
+
+    /// Calls `each` with every row in order.
+    pub fn for_each(&self, mut each: impl FnMut(Row) -> Result<(), Error>) -> Result<(), Error> {
+        for number in 0..self.file.num_row_groups() {
+            let group = self.file.get_row_group(number)?;
+            let columns = (0..self.texts.len() + RESERVED.len())
+                .map(|column| read_column(group.as_ref(), column))
+                .collect::<Result<Vec<_>, _>>()?;
+            let mut columns: Vec<_> = columns.into_iter().map(Vec::into_iter).collect();
+            let rows = group.metadata().num_rows();
+            for _ in 0..rows {
+                let mut cells = columns.iter_mut().map(|column| column.next().flatten());
+                let id = cells.next().flatten().unwrap_or_default();
+                let texts = cells.by_ref().take(self.texts.len()).collect();
+                let label = cells.next().flatten();
+                let group = cells.next().flatten().and_then(|text| GroupKey::from_hex(&text));
+                let part = cells.next().flatten().and_then(|name| Part::from_name(&name));
+                let (Some(group), Some(part)) = (group, part) else {
+                    return Err(Error::DataCorrupt(format!("snapshot row {id:?} has no group or split")));
+                };
+                each(Row { id, texts, label, group, part })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn read_column(group: &dyn RowGroupReader, column: usize) -> Result<Vec<Option<String>>, Error> {
+    let rows = usize::try_from(group.metadata().num_rows()).unwrap_or_default();
+    let optional = group.metadata().schema_descr().column(column).max_def_level() > 0;
+    let mut reader = get_typed_column_reader::<ByteArrayType>(group.get_column_reader(column)?);
+    let (mut values, mut levels) = (Vec::with_capacity(rows), Vec::new());
+    let mut read = 0;
+    while read < rows {
+        let (records, _, _) =
+            reader.read_records(rows - read, optional.then_some(&mut levels), None, &mut values)?;
+        if records == 0 {
+            return Err(Error::DataCorrupt(format!(
+                "snapshot column {column} ends after {read} of {rows} rows"
+            )));
+        }
+        read += records;
+    }
+    let mut values = values.into_iter().map(|value: ByteArray| {
+        String::from_utf8(value.data().to_vec()).map_err(|e| Error::DataCorrupt(format!("snapshot: {e}")))
+    });
+    let there = |row: usize| !optional || levels.get(row).is_some_and(|&level| level > 0);
+    (0..rows).map(|row| if there(row) { values.next().transpose() } else { Ok(None) }).collect()
+}
