@@ -1,0 +1,204 @@
+//! The children of a ModelDeployment: one Deployment with its config per version, one Service.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, ContainerPort, HTTPGetAction, PodTemplateSpec, Probe, ResourceRequirements, Service,
+    ServicePort, ServiceSpec,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use vitrine_contract::serve::ServeConfig;
+use vitrine_contract::{VERSION, paths};
+use vitrine_crds::model_deployment::ModelDeploymentSpec;
+use vitrine_crds::names;
+
+use crate::diff;
+use crate::facts::VersionFacts;
+use crate::meta::Owner;
+use crate::pod::{self, PodParts};
+use crate::policy::Policy;
+
+/// Seconds beyond the drain for requests that are still worked on.
+const GRACE_SECONDS: i64 = 20;
+/// First argument of the server.
+const VERB: &str = "serve";
+
+/// A checked ModelDeployment: building its children cannot fail.
+pub struct Valid<'a> {
+    /// Spec.
+    pub spec: &'a ModelDeploymentSpec,
+    /// Resources of a serving pod.
+    pub resources: ResourceRequirements,
+}
+
+/// Name of the Deployment and of the ConfigMap of a model.
+pub fn name(owner: &Owner, digest: &str) -> String {
+    format!("{}-{}", owner.name, names::short_digest(digest))
+}
+
+/// Labels by which the pods of a model are selected.
+pub fn selector(owner: &Owner, digest: &str) -> BTreeMap<String, String> {
+    [(names::LABEL_OWNER_UID, owner.uid.as_str()), (names::LABEL_MODEL_DIGEST, names::short_digest(digest))]
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect()
+}
+
+/// The config of the pods of a version.
+pub fn config(
+    owner: &Owner,
+    spec: &ModelDeploymentSpec,
+    version: i64,
+    digest: &str,
+    policy: &Policy,
+) -> ConfigMap {
+    let config = ServeConfig {
+        version: VERSION,
+        gateway: policy.gateway.clone(),
+        model: spec.model.name.clone(),
+        model_version: version,
+        digest: digest.to_owned(),
+        drain_seconds: policy.drain_seconds,
+        max_body_bytes: policy.max_body_bytes,
+        max_concurrency: policy.max_concurrency,
+    };
+    let mut metadata = owner.child(&name(owner, digest), names::ROLE_SERVE);
+    label(&mut metadata, digest);
+    diff::with_hash(ConfigMap {
+        metadata,
+        data: Some(BTreeMap::from([(paths::CONFIG_KEY.to_owned(), diff::to_json(&config).to_string())])),
+        ..ConfigMap::default()
+    })
+}
+
+/// The Deployment of a version.
+pub fn deployment(
+    owner: &Owner,
+    valid: &Valid,
+    version: &VersionFacts,
+    image: &str,
+    policy: &Policy,
+) -> Deployment {
+    let name = name(owner, &version.digest);
+    let mut metadata = owner.child(&name, names::ROLE_SERVE);
+    label(&mut metadata, &version.digest);
+    metadata.annotations = Some(
+        [
+            (names::ANNOTATION_READS, version.digest.clone()),
+            (names::ANNOTATION_MODEL_DIGEST, version.digest.clone()),
+            (names::ANNOTATION_MODEL_VERSION, version.version.to_string()),
+        ]
+        .map(|(key, value)| (key.to_owned(), value))
+        .into(),
+    );
+    diff::with_hash(Deployment {
+        metadata,
+        spec: Some(DeploymentSpec {
+            replicas: Some(valid.spec.replicas),
+            selector: LabelSelector {
+                match_labels: Some(selector(owner, &version.digest)),
+                ..LabelSelector::default()
+            },
+            progress_deadline_seconds: Some(valid.spec.rollout.progress_deadline_seconds),
+            revision_history_limit: Some(2),
+            // a changed template never takes a pod away before another one answers
+            strategy: Some(DeploymentStrategy {
+                type_: Some("RollingUpdate".to_owned()),
+                rolling_update: Some(RollingUpdateDeployment {
+                    max_unavailable: Some(IntOrString::Int(0)),
+                    max_surge: Some(IntOrString::Int(1)),
+                }),
+            }),
+            template: template(owner, valid, version, image, policy),
+            ..DeploymentSpec::default()
+        }),
+        status: None,
+    })
+}
+
+fn template(
+    owner: &Owner,
+    valid: &Valid,
+    version: &VersionFacts,
+    image: &str,
+    policy: &Policy,
+) -> PodTemplateSpec {
+    let mut metadata = ObjectMeta { labels: Some(owner.labels(names::ROLE_SERVE)), ..ObjectMeta::default() };
+    label(&mut metadata, &version.digest);
+    metadata.annotations = Some(
+        [
+            // the same bytes under a new number are a new config, which only new pods read
+            (names::ANNOTATION_MODEL_VERSION, version.version.to_string()),
+            ("prometheus.io/scrape", "true".to_owned()),
+            ("prometheus.io/port", paths::SERVE_PORT.to_string()),
+            ("prometheus.io/path", "/metrics".to_owned()),
+        ]
+        .map(|(key, value)| (key.to_owned(), value))
+        .into(),
+    );
+    let config = name(owner, &version.digest);
+    let parts = PodParts {
+        image: image.to_owned(),
+        verb: VERB,
+        config: &config,
+        resources: valid.resources.clone(),
+        placement: &valid.spec.placement,
+        volumes: vec![],
+    };
+    let mut pod = pod::spec(parts, policy);
+    let drain = i64::try_from(policy.drain_seconds).unwrap_or(i64::MAX);
+    pod.termination_grace_period_seconds = Some(drain.saturating_add(GRACE_SECONDS));
+    for container in &mut pod.containers {
+        container.ports = Some(vec![ContainerPort {
+            container_port: i32::from(paths::SERVE_PORT),
+            name: Some(paths::SERVE_PORT_NAME.to_owned()),
+            protocol: Some("TCP".to_owned()),
+            ..ContainerPort::default()
+        }]);
+        container.startup_probe = Some(probe(paths::LIVE_PATH, 1, 60));
+        container.liveness_probe = Some(probe(paths::LIVE_PATH, 10, 3));
+        container.readiness_probe = Some(probe(paths::READY_PATH, 1, 2));
+    }
+    PodTemplateSpec { metadata: Some(metadata), spec: Some(pod) }
+}
+
+fn probe(path: &str, period_seconds: i32, failure_threshold: i32) -> Probe {
+    Probe {
+        http_get: Some(HTTPGetAction {
+            path: Some(path.to_owned()),
+            port: IntOrString::String(paths::SERVE_PORT_NAME.to_owned()),
+            ..HTTPGetAction::default()
+        }),
+        period_seconds: Some(period_seconds),
+        timeout_seconds: Some(if period_seconds > 1 { 5 } else { 1 }),
+        failure_threshold: Some(failure_threshold),
+        ..Probe::default()
+    }
+}
+
+/// The Service, pointing at the pods of one model.
+pub fn service(owner: &Owner, spec: &ModelDeploymentSpec, digest: &str) -> Service {
+    diff::with_hash(Service {
+        metadata: owner.child(&owner.name, names::ROLE_SERVE),
+        spec: Some(ServiceSpec {
+            type_: Some(spec.service.type_.as_str().to_owned()),
+            selector: Some(selector(owner, digest)),
+            ports: Some(vec![ServicePort {
+                name: Some(paths::SERVE_PORT_NAME.to_owned()),
+                port: spec.service.port,
+                protocol: Some("TCP".to_owned()),
+                target_port: Some(IntOrString::String(paths::SERVE_PORT_NAME.to_owned())),
+                ..ServicePort::default()
+            }]),
+            ..ServiceSpec::default()
+        }),
+        status: None,
+    })
+}
+
+fn label(metadata: &mut ObjectMeta, digest: &str) {
+    let labels = metadata.labels.get_or_insert_default();
+    labels.insert(names::LABEL_MODEL_DIGEST.to_owned(), names::short_digest(digest).to_owned());
+}

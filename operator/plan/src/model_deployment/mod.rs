@@ -1,0 +1,330 @@
+//! From a ModelDeployment and what was observed to its plan: a new version comes up beside the old
+//! one, traffic moves by one write of the Service's selector, then the old one goes.
+
+mod children;
+mod rollout;
+mod status;
+
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use vitrine_crds::condition::{ConditionType, Reason};
+use vitrine_crds::model_deployment::LastRollout;
+use vitrine_crds::{ModelDeployment, ModelDeploymentStatus};
+
+use crate::diff;
+use crate::facts::{DeploymentFacts, ModelDeploymentObserved, VersionFacts};
+use crate::failure::{self, Subject};
+use crate::job::collision;
+use crate::meta::{self, Owner};
+use crate::plan::{Child, ChildRef, Plan, RegistryOp, Requeue};
+use crate::pod;
+use crate::policy::Policy;
+use crate::status::{events, transition};
+
+use children::Valid;
+use rollout::Choice;
+
+/// When the rest follows a status that had to be stored first.
+const SOON: Requeue = Requeue::After(Duration::from_secs(1));
+
+/// Everything a decision needs.
+struct Case<'a> {
+    object: &'a ModelDeployment,
+    owner: Owner,
+    seen: &'a ModelDeploymentObserved,
+    policy: &'a Policy,
+    valid: Valid<'a>,
+    choice: Choice<'a>,
+    now: Time,
+}
+
+/// The Deployment that is wanted for the target.
+struct Wanted {
+    deployment: Deployment,
+    config: ConfigMap,
+    /// Whether the live Deployment is as wanted and all its pods answer.
+    up: bool,
+    /// Whether the live Deployment is as wanted and did not come up in time.
+    late: bool,
+}
+
+/// What should be true for a ModelDeployment.
+pub fn plan(
+    object: &ModelDeployment,
+    seen: &ModelDeploymentObserved,
+    policy: &Policy,
+    now: &Time,
+) -> Plan<ModelDeploymentStatus> {
+    let now = meta::whole_seconds(now);
+    let owner = Owner::of(object);
+    let valid = match validate(object, &owner, policy) {
+        Ok(valid) => valid,
+        Err(message) => return status::invalid(object, Reason::InvalidSpec, &message, &now),
+    };
+    let choice = rollout::choose(object, seen);
+    let case = Case { object, owner, seen, policy, valid, choice, now };
+    if let Some(message) = case.foreign() {
+        return status::invalid(object, Reason::NameCollision, &message, &case.now);
+    }
+    case.plan()
+}
+
+impl Case<'_> {
+    fn plan(&self) -> Plan<ModelDeploymentStatus> {
+        let wanted = self.choice.target.map(|target| self.wanted(target));
+        let (registry, ended) = self.history(wanted.as_ref());
+        let seen =
+            status::Seen { wanted: wanted.as_ref(), ended, promoting: self.promoting(wanted.as_ref()) };
+        let status = self.status(&seen);
+        let before = self.object.status.clone().unwrap_or_default();
+        let turns = [ConditionType::Ready, ConditionType::RolloutSucceeded]
+            .into_iter()
+            .filter_map(|c| transition(c, "RollOut", &before.conditions, &status.conditions));
+        let failure = (before.last_failure.as_ref(), status.last_failure.as_ref());
+        let events = events(turns, "RollOut", failure);
+        Plan {
+            apply: self.apply(wanted.as_ref()),
+            delete: self.delete(),
+            requeue: if registry.is_empty() { Requeue::AwaitChange } else { SOON },
+            registry,
+            status,
+            events,
+        }
+    }
+
+    fn replicas(&self) -> i32 {
+        self.valid.spec.replicas
+    }
+
+    fn find(&self, digest: &str) -> Option<&DeploymentFacts> {
+        let name = children::name(&self.owner, digest);
+        self.seen.deployments.iter().find(|d| d.name == name)
+    }
+
+    fn live_config(&self, digest: &str) -> Option<&ConfigMap> {
+        let name = children::name(&self.owner, digest);
+        self.seen.configs.iter().find(|c| c.metadata.name.as_deref() == Some(name.as_str()))
+    }
+
+    /// The sentence for a child of ours that belongs to somebody else.
+    fn foreign(&self) -> Option<String> {
+        if self.seen.service.as_ref().is_some_and(|(_, owned)| !owned) {
+            return Some(collision("Service", &self.owner.name, &self.owner));
+        }
+        let target = self.choice.target?;
+        let name = children::name(&self.owner, &target.digest);
+        if self.find(&target.digest).is_some_and(|d| !d.owned) {
+            return Some(collision("Deployment", &name, &self.owner));
+        }
+        let config = self.live_config(&target.digest)?;
+        let foreign = !meta::owned_by(&config.metadata, &self.owner.uid);
+        foreign.then(|| collision("ConfigMap", &name, &self.owner))
+    }
+
+    fn wanted(&self, target: &VersionFacts) -> Wanted {
+        let live = self.find(&target.digest);
+        // an image stays until the next rollout, so that an upgrade of the operator restarts no pod
+        let image = self.valid.spec.server.image.as_deref();
+        let image = image.or(live.map(|l| l.image.as_str())).unwrap_or(&self.policy.server_image);
+        let deployment = children::deployment(&self.owner, &self.valid, target, image, self.policy);
+        let current = live.filter(|l| !diff::differs(&deployment, Some(&l.live)));
+        let up = current.is_some_and(|l| rollout::complete(l, self.replicas()));
+        let late = current.is_some_and(|l| l.observed && l.deadline_exceeded) && !up;
+        let config = self.config(target.version, &target.digest);
+        Wanted { deployment, config, up, late }
+    }
+
+    fn config(&self, version: i64, digest: &str) -> ConfigMap {
+        children::config(&self.owner, self.valid.spec, version, digest, self.policy)
+    }
+
+    /// Does the target have the traffic?
+    fn arrived(&self) -> bool {
+        match (self.choice.target, self.choice.serving) {
+            (Some(target), Some(serving)) => self.choice.selected && target.digest == serving.digest,
+            _ => false,
+        }
+    }
+
+    /// The Deployment that keeps the traffic until the target, another one, is up.
+    fn keeper(&self) -> Option<&DeploymentFacts> {
+        let target = self.choice.target.map(|t| &t.digest);
+        self.choice.serving.filter(|s| Some(&s.digest) != target)
+    }
+
+    /// Is the alias about to move to a candidate that has proved itself?
+    fn promoting(&self, wanted: Option<&Wanted>) -> bool {
+        self.choice.promotes && self.arrived() && self.replicas() > 0 && wanted.is_some_and(|w| w.up)
+    }
+
+    /// Writes to the registry, and how the rollout ended if it just did.
+    fn history(&self, wanted: Option<&Wanted>) -> (Vec<RegistryOp>, Option<LastRollout>) {
+        let (Some(target), Some(wanted)) = (self.choice.target, wanted) else { return (vec![], None) };
+        let mut registry = Vec::new();
+        if let (true, Some(alias)) = (self.promoting(Some(wanted)), &self.valid.spec.model.alias) {
+            registry.push(RegistryOp::SetAlias {
+                namespace_uid: self.seen.namespace_uid.clone(),
+                model: self.valid.spec.model.name.clone(),
+                alias: alias.clone(),
+                version: target.version,
+                who: self.owner.who(),
+                who_uid: self.owner.uid.clone(),
+                why: "rolled out: all wanted pods answer with this version".to_owned(),
+            });
+        }
+        let refused = self.choice.refused.is_some();
+        let succeeded = self.arrived()
+            && wanted.up
+            && self.replicas() > 0
+            && rollout::new_success(self.object, target, refused);
+        // what is only kept because another version was refused adds no failure of its own
+        let kept = refused && self.arrived();
+        let failed = wanted.late && !kept && rollout::new_failure(self.object, target);
+        let ended = match (succeeded, failed) {
+            (true, _) => Some(self.end(target, rollout::SUCCEEDED, None)),
+            (false, true) => Some(self.end(target, rollout::FAILED, Some(self.late_message(target)))),
+            (false, false) => None,
+        };
+        registry.extend(ended.as_ref().map(|end| RegistryOp::RecordRollout {
+            namespace_uid: self.seen.namespace_uid.clone(),
+            deployment_uid: self.owner.uid.clone(),
+            deployment: self.owner.name.clone(),
+            model: self.valid.spec.model.name.clone(),
+            version: end.version,
+            digest: end.digest.clone(),
+            generation: end.generation,
+            result: end.result.clone(),
+            why: end.message.clone().unwrap_or_else(|| "all wanted pods answer".to_owned()),
+        }));
+        (registry, ended)
+    }
+
+    fn end(&self, target: &VersionFacts, result: &str, cause: Option<(Reason, String)>) -> LastRollout {
+        LastRollout {
+            version: target.version,
+            digest: target.digest.clone(),
+            generation: self.owner.generation,
+            result: result.to_owned(),
+            reason: cause.as_ref().map(|(reason, _)| reason.as_str().to_owned()),
+            message: cause.map(|(_, message)| message),
+            finished_at: self.now.clone(),
+        }
+    }
+
+    /// Why a version did not come up in time.
+    fn late_message(&self, target: &VersionFacts) -> (Reason, String) {
+        let seconds = self.valid.spec.rollout.progress_deadline_seconds;
+        let what = format!(
+            "version {} of model {} did not become available within {seconds} seconds",
+            target.version, self.valid.spec.model.name
+        );
+        match self.cause(&target.digest) {
+            Some(cause) => (failure::reason_of(&cause), format!("{what}: {}", cause.message)),
+            None => (Reason::DeadlineExceeded, format!("{what}: raise spec.rollout.progressDeadlineSeconds")),
+        }
+    }
+
+    /// The newest failure of a pod of that model.
+    fn cause(&self, digest: &str) -> Option<vitrine_crds::common::LastFailure> {
+        let short = vitrine_crds::names::short_digest(digest);
+        let of_model =
+            |p: &&crate::facts::PodFacts| p.model_digest.as_deref() == Some(short) && !p.terminating;
+        let pods: Vec<_> = self.seen.pods.iter().filter(of_model).cloned().collect();
+        let image = self.find(digest).map_or(&self.policy.server_image, |d| &d.image);
+        let subject = Subject {
+            object: format!("ModelDeployment {}", self.owner.name),
+            work: "server",
+            memory_limit: pod::memory_limit(&self.valid.resources),
+            deadline: None,
+            image: image.clone(),
+        };
+        failure::newest(&pods, &subject)
+    }
+
+    /// The digest that the Service should select.
+    fn traffic(&self, wanted: Option<&Wanted>) -> Option<&str> {
+        let target = self.choice.target.map(|t| t.digest.as_str());
+        let serving = self.choice.serving.map(|s| s.digest.as_str());
+        if wanted.is_some_and(|w| w.up) { target.or(serving) } else { serving.or(target) }
+    }
+
+    fn apply(&self, wanted: Option<&Wanted>) -> Vec<Child> {
+        let mut children = Vec::new();
+        if let (Some(target), Some(wanted)) = (self.choice.target, wanted) {
+            if diff::differs(&wanted.config, self.live_config(&target.digest)) {
+                children.push(Child::ConfigMap(Box::new(wanted.config.clone())));
+            }
+            if diff::differs(&wanted.deployment, self.find(&target.digest).map(|d| &d.live)) {
+                children.push(Child::Deployment(Box::new(wanted.deployment.clone())));
+            }
+        }
+        if let Some(serving) = self.keeper().filter(|s| self.live_config(&s.digest).is_none()) {
+            // its running pods do not need the config, the ones after them do
+            children.push(Child::ConfigMap(Box::new(self.config(serving.version, &serving.digest))));
+        }
+        if let Some(serving) = self.keeper().filter(|s| s.replicas != self.replicas()) {
+            children.push(Child::ScaleDeployment {
+                name: serving.name.clone(),
+                uid: serving.uid.clone(),
+                replicas: self.replicas(),
+            });
+        }
+        if let Some(digest) = self.traffic(wanted) {
+            let service = children::service(&self.owner, self.valid.spec, digest);
+            if diff::differs(&service, self.seen.service.as_ref().map(|(live, _)| live)) {
+                children.push(Child::Service(Box::new(service)));
+            }
+        }
+        children
+    }
+
+    /// What neither serves nor shall serve. The Service was seen to select what serves, so that
+    /// nothing with traffic is ever in this list.
+    fn delete(&self) -> Vec<ChildRef> {
+        let digests = [self.choice.target.map(|t| &t.digest), self.choice.serving.map(|s| &s.digest)];
+        let kept: Vec<String> =
+            digests.into_iter().flatten().map(|digest| children::name(&self.owner, digest)).collect();
+        if kept.is_empty() || (self.choice.serving.is_some() && !self.choice.selected) {
+            return vec![];
+        }
+        let deployments = self.seen.deployments.iter().filter(|d| d.owned).map(|d| ChildRef {
+            kind: "Deployment",
+            name: d.name.clone(),
+            uid: d.uid.clone(),
+        });
+        let ours = |c: &&ConfigMap| meta::owned_by(&c.metadata, &self.owner.uid);
+        let configs = self.seen.configs.iter().filter(ours).map(|c| ChildRef {
+            kind: "ConfigMap",
+            name: c.metadata.name.clone().unwrap_or_default(),
+            uid: c.metadata.uid.clone().unwrap_or_default(),
+        });
+        deployments.chain(configs).filter(|c| !kept.contains(&c.name)).collect()
+    }
+}
+
+/// The schema's rules, checked again for objects that were stored before them.
+fn validate<'a>(object: &'a ModelDeployment, owner: &Owner, policy: &Policy) -> Result<Valid<'a>, String> {
+    if let Some(message) = owner.invalid_name() {
+        return Err(message);
+    }
+    let spec = &object.spec;
+    let model = &spec.model;
+    let named = [model.version.is_some(), model.alias.is_some(), model.digest.is_some()];
+    if named.iter().filter(|n| **n).count() != 1 {
+        return Err("model needs exactly one of version, alias and digest".to_owned());
+    }
+    if model.candidate_alias.is_some() && (model.alias.is_none() || model.candidate_alias == model.alias) {
+        return Err("model.candidateAlias goes with model.alias and must differ from it".to_owned());
+    }
+    if spec.replicas < 0 {
+        return Err(format!("replicas must not be negative; it is {}", spec.replicas));
+    }
+    if !(1..=65_535).contains(&spec.service.port) {
+        return Err(format!("service.port must be between 1 and 65535; it is {}", spec.service.port));
+    }
+    let resources = pod::resources(&spec.resources, &policy.serve_resources)?;
+    Ok(Valid { spec, resources })
+}

@@ -1,0 +1,223 @@
+//! The children of each kind, whole, from minimal objects; and what every pod must be.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod common;
+
+use common::{DATASET, RUN, SERVE, at, dataset, dataset_facts, digest, policy, run, serve, version};
+use k8s_openapi::api::core::v1::PodSpec;
+use vitrine_contract::job::{Candidate, JobConfig, Task};
+use vitrine_plan::{
+    Child, DatasetObserved, ModelDeploymentObserved, Reference, TrainingRunObserved, dataset, diff,
+    model_deployment, training_run,
+};
+
+fn ingest_children(spec: &str, seen: &DatasetObserved) -> Vec<Child> {
+    dataset::plan(&dataset(spec), seen, &policy(), &at(0)).apply
+}
+
+fn train_children(spec: &str) -> Vec<Child> {
+    let dataset = Some(Reference::Ready(dataset_facts("a")));
+    let seen = TrainingRunObserved { dataset, ..TrainingRunObserved::default() };
+    training_run::plan(&run(spec), &seen, &policy(), &at(0)).apply
+}
+
+fn serve_children(spec: &str) -> Vec<Child> {
+    let seen =
+        ModelDeploymentObserved { stable: Some(version(3, "m", 0.8)), ..ModelDeploymentObserved::default() };
+    model_deployment::plan(&serve(spec), &seen, &policy(), &at(0)).apply
+}
+
+fn json(child: &Child) -> serde_json::Value {
+    match child {
+        Child::ConfigMap(c) => diff::to_json(c),
+        Child::CreateJob(j) => diff::to_json(j),
+        Child::Deployment(d) => diff::to_json(d),
+        Child::Service(s) => diff::to_json(s),
+        Child::SuspendJob { .. } | Child::SetJobTtl { .. } | Child::ScaleDeployment { .. } => {
+            panic!("not a whole object: {child:?}")
+        }
+    }
+}
+
+fn config(children: &[Child]) -> JobConfig {
+    let Child::ConfigMap(map) = &children[0] else { panic!("the config is written first: {children:?}") };
+    serde_json::from_str(&map.data.as_ref().unwrap()["config.json"]).unwrap()
+}
+
+fn pod_of(child: &Child) -> Option<PodSpec> {
+    match child {
+        Child::CreateJob(job) => job.spec.clone().unwrap().template.spec,
+        Child::Deployment(d) => d.spec.clone().unwrap().template.spec,
+        _ => None,
+    }
+}
+
+#[test]
+fn a_minimal_dataset_makes_this_config_and_this_job() {
+    let children: Vec<_> = ingest_children(DATASET, &DatasetObserved::default()).iter().map(json).collect();
+    insta::assert_yaml_snapshot!("dataset_children", children);
+}
+
+#[test]
+fn a_minimal_training_run_makes_this_config_and_this_job() {
+    // the search is written out: its defaults are not the matter of this test
+    let text = "{weighting: TfIdf, stopWords: None, stripAccents: true, sublinearTf: true, word: {ngramRange: [1, 2], maxFeatures: 1000, minDf: 2, maxDf: 0.9}}";
+    let search = format!(
+        "{{features: [{{text: {text}}}], candidates: [{{linearSvm: {{c: [1]}}}}], objective: {{metric: F1Weighted}}, crossValidation: {{folds: 3}}}}"
+    );
+    let spec = format!("{RUN}\nseed: 42\nsearch: {search}");
+    let children: Vec<_> = train_children(&spec).iter().map(json).collect();
+    insta::assert_yaml_snapshot!("training_run_children", children);
+}
+
+#[test]
+fn a_minimal_model_deployment_makes_this_config_deployment_and_service() {
+    let children: Vec<_> = serve_children(SERVE).iter().map(json).collect();
+    insta::assert_yaml_snapshot!("model_deployment_children", children);
+}
+
+#[test]
+fn every_pod_fits_pod_security_restricted_and_holds_no_api_token() {
+    let all =
+        [ingest_children(DATASET, &DatasetObserved::default()), train_children(RUN), serve_children(SERVE)];
+    let pods: Vec<PodSpec> = all.iter().flatten().filter_map(pod_of).collect();
+    assert_eq!(pods.len(), 3);
+    for pod in pods {
+        assert_eq!(pod.automount_service_account_token, Some(false));
+        assert_eq!(pod.host_network.or(pod.host_pid).or(pod.host_ipc), None);
+        let security = pod.security_context.unwrap();
+        assert_eq!(security.run_as_non_root, Some(true));
+        assert!(security.run_as_user.unwrap() > 0);
+        assert_eq!(security.seccomp_profile.unwrap().type_, "RuntimeDefault");
+        let allowed = |v: &k8s_openapi::api::core::v1::Volume| {
+            v.config_map.is_some()
+                || v.empty_dir.is_some()
+                || v.projected.is_some()
+                || v.persistent_volume_claim.is_some()
+        };
+        assert!(pod.volumes.unwrap().iter().all(allowed));
+        assert_eq!((pod.containers.len(), pod.init_containers), (1, None));
+        for container in pod.containers {
+            let security = container.security_context.unwrap();
+            assert_eq!(security.allow_privilege_escalation, Some(false));
+            assert_eq!(security.privileged, None);
+            assert_eq!(security.read_only_root_filesystem, Some(true));
+            let capabilities = security.capabilities.unwrap();
+            assert_eq!((capabilities.drop, capabilities.add), (Some(vec!["ALL".to_owned()]), None));
+            assert!(container.resources.unwrap().limits.unwrap().contains_key("memory"));
+            assert!(
+                container.env.is_none() && container.ports.iter().flatten().all(|p| p.host_port.is_none())
+            );
+        }
+    }
+}
+
+#[test]
+fn placement_and_resources_reach_the_pod_as_written() {
+    let placed = format!(
+        "{SERVE}
+resources: {{limits: {{nvidia.com/gpu: 1, memory: 4Gi}}}}
+nodeSelector: {{disk: ssd}}
+tolerations: [{{key: gpu, operator: Exists}}]
+runtimeClassName: nvidia
+priorityClassName: high
+serviceAccountName: servers"
+    );
+    let pod = serve_children(&placed).iter().find_map(pod_of).unwrap();
+    let limits = pod.containers[0].resources.clone().unwrap().limits.unwrap();
+    assert_eq!((limits["nvidia.com/gpu"].0.as_str(), limits["memory"].0.as_str()), ("1", "4Gi"));
+    assert_eq!(pod.node_selector.unwrap()["disk"], "ssd");
+    assert_eq!(pod.tolerations.unwrap()[0].key.as_deref(), Some("gpu"));
+    assert_eq!(pod.runtime_class_name.as_deref(), Some("nvidia"));
+    assert_eq!(pod.priority_class_name.as_deref(), Some("high"));
+    assert_eq!(pod.service_account_name.as_deref(), Some("servers"));
+}
+
+#[test]
+fn what_the_user_did_not_ask_for_is_absent() {
+    let job = train_children(RUN).into_iter().find_map(|c| pod_of(&c)).unwrap();
+    assert!(job.node_selector.is_none() && job.tolerations.is_none() && job.image_pull_secrets.is_none());
+    assert!(job.runtime_class_name.is_none() && job.priority_class_name.is_none());
+    assert!(job.service_account_name.is_none());
+    let Child::CreateJob(job) = &train_children(RUN)[1] else { panic!() };
+    let spec = job.spec.as_ref().unwrap();
+    // a Job is let go only once its result was taken, and Kueue alone decides about a queued one
+    assert_eq!((spec.ttl_seconds_after_finished, spec.suspend), (None, None));
+}
+
+#[test]
+fn a_queue_of_the_run_is_the_queue_of_its_job() {
+    let mut object = run(RUN);
+    object.metadata.labels = Some([("kueue.x-k8s.io/queue-name".to_owned(), "night".to_owned())].into());
+    let dataset = Some(Reference::Ready(dataset_facts("a")));
+    let seen = TrainingRunObserved { dataset, ..TrainingRunObserved::default() };
+    let children = training_run::plan(&object, &seen, &policy(), &at(0)).apply;
+    let Child::CreateJob(job) = &children[1] else { panic!() };
+    assert_eq!(job.metadata.labels.as_ref().unwrap()["kueue.x-k8s.io/queue-name"], "night");
+}
+
+#[test]
+fn the_whole_spec_of_a_dataset_reaches_the_ingest_pod() {
+    let spec = "
+source: {pvc: {claimName: data}, files: {features: t.csv}}
+schema: {id: pid, text: [a, b], label: y, labelNames: {configMapRef: {name: categories}}}
+sample: {fraction: 0.2, seed: 7}
+split: {seed: 9, fractions: {train: 0.9, validation: 0.1, test: 0.0}, groupBy: pid, test: {datasetRef: {name: fixed}}}";
+    let seen = DatasetObserved {
+        test_dataset: Some(Reference::Ready(dataset_facts("fixed"))),
+        label_names: Some(true),
+        ..DatasetObserved::default()
+    };
+    let children = ingest_children(spec, &seen);
+    let Task::Ingest(task) = config(&children).task else { panic!() };
+    assert_eq!((task.path.as_str(), task.features.as_str(), task.labels), ("", "t.csv", None));
+    assert_eq!((task.id.as_deref(), task.label.as_deref(), task.label_names), (Some("pid"), Some("y"), true));
+    assert_eq!(task.text, ["a", "b"]);
+    let sample = task.sample.unwrap();
+    assert_eq!((sample.fraction.to_bits(), sample.seed), (0.2_f64.to_bits(), 7));
+    let fixed = dataset_facts("fixed").snapshot_digest;
+    assert_eq!((task.split.seed, task.split.group_by.as_str()), (9, "pid"));
+    assert_eq!(task.split.fixed_test.as_deref(), Some(fixed.as_str()));
+    let Child::CreateJob(job) = &children[1] else { panic!() };
+    assert_eq!(job.metadata.annotations.as_ref().unwrap()["vitrine.dev/reads"], fixed);
+    let pod = pod_of(&children[1]).unwrap();
+    let labels = pod.volumes.unwrap().into_iter().find(|v| v.name == "labels").unwrap();
+    assert_eq!(labels.config_map.unwrap().name, "categories");
+}
+
+#[test]
+fn the_whole_search_reaches_the_training_pod() {
+    let spec = "
+datasetRef: {name: shoes}
+seed: 11
+search:
+  features:
+    - {text: {weighting: Count, stopWords: French, stripAccents: false, sublinearTf: false, word: {ngramRange: [2, 3], maxFeatures: 10, minDf: 2, maxDf: 0.5}}}
+  candidates: [{logisticRegression: {c: [1, 2.5]}}, {linearSvm: {c: [0.1]}}]
+  objective: {metric: Accuracy}
+  crossValidation: {folds: 5}
+output: {model: m}";
+    let Task::Train(task) = config(&train_children(spec)).task else { panic!() };
+    assert_eq!((task.seed, task.folds, task.objective.as_str()), (11, 5, "Accuracy"));
+    assert_eq!(task.candidates[0], Candidate::LogisticRegression { c: vec![1.0, 2.5] });
+    assert_eq!(task.candidates[1], Candidate::LinearSvm { c: vec![0.1] });
+    let text = &task.features[0];
+    assert_eq!((text.weighting.as_str(), text.stop_words.as_str()), ("Count", "French"));
+    assert_eq!((text.ngram_min, text.ngram_max, text.max_features, text.min_df), (2, 3, 10, 2));
+    assert_eq!(text.max_df.to_bits(), 0.5_f64.to_bits());
+    assert!(!text.strip_accents && !text.sublinear_tf);
+    assert_eq!(task.dataset_digest, dataset_facts("a").digest);
+    assert_eq!(task.snapshot_digest, dataset_facts("a").snapshot_digest);
+}
+
+#[test]
+fn the_pods_of_a_job_may_read_their_snapshot_and_a_server_its_model_only() {
+    let train = train_children(RUN);
+    let Child::CreateJob(job) = &train[1] else { panic!() };
+    let facts = dataset_facts("a");
+    let reads = &job.metadata.annotations.as_ref().unwrap()["vitrine.dev/reads"];
+    assert_eq!(*reads, format!("{},{}", facts.digest, facts.snapshot_digest));
+    let serve = serve_children(SERVE);
+    let Child::Deployment(deployment) = &serve[1] else { panic!() };
+    assert_eq!(deployment.metadata.annotations.as_ref().unwrap()["vitrine.dev/reads"], digest("m-model"));
+}

@@ -1,0 +1,382 @@
+//! A small world of Deployments, one Service and a registry, what may happen in it, and how a plan
+//! is carried out in it.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use proptest::prelude::*;
+use vitrine_crds::{ModelDeployment, ModelDeploymentStatus, names};
+use vitrine_plan::{
+    Child, DeploymentFacts, ModelDeploymentObserved, Plan, PodFacts, Policy, RegistryOp, VersionFacts,
+    model_deployment,
+};
+
+use crate::common::{SERVE, at, digest, ended, pod, policy, serve, version};
+
+pub struct Sim {
+    pub live: Deployment,
+    pub ready: i32,
+    pub updated: i32,
+    pub late: bool,
+}
+
+impl Sim {
+    pub fn replicas(&self) -> i32 {
+        self.live.spec.as_ref().unwrap().replicas.unwrap()
+    }
+
+    fn annotation(&self, key: &str) -> String {
+        self.live.metadata.annotations.as_ref().unwrap()[key].clone()
+    }
+}
+
+pub struct World {
+    pub object: ModelDeployment,
+    pub policy: Policy,
+    /// Versions whose pods never become ready.
+    pub bad: Vec<i64>,
+    pub champion: Option<i64>,
+    pub challenger: Option<i64>,
+    pub owner: Option<String>,
+    pub deployments: BTreeMap<String, Sim>,
+    pub configs: BTreeMap<String, ConfigMap>,
+    pub service: Option<Service>,
+    pub rollouts: Vec<(i64, String, i64, String)>,
+    pub clock: i64,
+    uids: usize,
+}
+
+/// Versions 5 and up are the bytes of 1 and up: a run that learned the same again.
+fn seed(number: i64) -> String {
+    format!("v{}", (number - 1) % 4 + 1)
+}
+
+pub fn facts(number: i64) -> VersionFacts {
+    version(number, &seed(number), 0.8)
+}
+
+pub fn selected(service: &Service) -> String {
+    service.spec.as_ref().unwrap().selector.as_ref().unwrap()[names::LABEL_MODEL_DIGEST].clone()
+}
+
+pub fn child(number: i64) -> String {
+    format!("shop-{}", names::short_digest(&digest(&format!("{}-model", seed(number)))))
+}
+
+impl World {
+    pub fn new(champion: Option<i64>, challenger: Option<i64>) -> Self {
+        Self {
+            object: serve(SERVE),
+            policy: policy(),
+            bad: vec![],
+            champion,
+            challenger,
+            owner: None,
+            deployments: BTreeMap::new(),
+            configs: BTreeMap::new(),
+            service: None,
+            rollouts: vec![],
+            clock: 0,
+            uids: 0,
+        }
+    }
+
+    pub fn uid(&mut self) -> String {
+        self.uids += 1;
+        format!("u{}", self.uids)
+    }
+
+    pub fn pods(sim: &Sim) -> Vec<PodFacts> {
+        let short = Some(names::short_digest(&sim.annotation(names::ANNOTATION_MODEL_DIGEST)).to_owned());
+        (0..sim.replicas())
+            .map(|i| {
+                let name = format!("pod-{i}");
+                let base = match (i < sim.ready, sim.late) {
+                    (true, _) => pod(&name, "Running"),
+                    (false, false) => pod(&name, "Pending"),
+                    (false, true) => ended(&name, 80, "Error", "probe 3 differs"),
+                };
+                PodFacts { model_digest: short.clone(), ready: i < sim.ready, ..base }
+            })
+            .collect()
+    }
+
+    pub fn observe(&self) -> ModelDeploymentObserved {
+        let deployment = |(name, sim): (&String, &Sim)| DeploymentFacts {
+            name: name.clone(),
+            uid: sim.live.metadata.uid.clone().unwrap(),
+            owned: true,
+            digest: sim.annotation(names::ANNOTATION_MODEL_DIGEST),
+            version: sim.annotation(names::ANNOTATION_MODEL_VERSION).parse().unwrap(),
+            image: sim.live.spec.as_ref().unwrap().template.spec.as_ref().unwrap().containers[0]
+                .image
+                .clone()
+                .unwrap(),
+            replicas: sim.replicas(),
+            ready: sim.ready,
+            updated_ready: sim.updated,
+            observed: true,
+            deadline_exceeded: sim.late,
+            live: sim.live.clone(),
+        };
+        ModelDeploymentObserved {
+            namespace_uid: "ns".into(),
+            stable: self.champion.map(facts),
+            candidate: self.challenger.map(facts),
+            alias_owner: self.owner.clone(),
+            deployments: self.deployments.iter().map(deployment).collect(),
+            configs: self.configs.values().cloned().collect(),
+            service: self.service.clone().map(|s| (s, true)),
+            pods: self.deployments.values().flat_map(Self::pods).collect(),
+        }
+    }
+
+    pub fn plan(&self, now: i64) -> Plan<ModelDeploymentStatus> {
+        model_deployment::plan(&self.object, &self.observe(), &self.policy, &at(now))
+    }
+
+    pub fn put(&mut self, child: &Child) {
+        match child {
+            Child::ConfigMap(config) => {
+                let name = config.metadata.name.clone().unwrap();
+                let mut config = (**config).clone();
+                let old = self.configs.get(&name).and_then(|c| c.metadata.uid.clone());
+                config.metadata.uid = Some(old.unwrap_or_else(|| self.uid()));
+                self.configs.insert(name, config);
+            }
+            Child::Deployment(wanted) => {
+                let name = wanted.metadata.name.clone().unwrap();
+                assert!(self.configs.contains_key(&name), "the Deployment came before its config");
+                let mut live = (**wanted).clone();
+                let Some(old) = self.deployments.get_mut(&name) else {
+                    live.metadata.uid = Some(self.uid());
+                    self.deployments.insert(name, Sim { live, ready: 0, updated: 0, late: false });
+                    return;
+                };
+                live.metadata.uid.clone_from(&old.live.metadata.uid);
+                let template = |d: &Deployment| d.spec.as_ref().unwrap().template.clone();
+                if template(&live) != template(&old.live) {
+                    old.updated = 0;
+                    old.late = false;
+                }
+                old.live = live;
+                old.ready = old.ready.min(old.replicas());
+                old.updated = old.updated.min(old.replicas());
+            }
+            Child::ScaleDeployment { name, uid, replicas } => {
+                let sim = self.deployments.get_mut(name).unwrap();
+                assert_eq!(sim.live.metadata.uid.as_ref(), Some(uid));
+                assert_ne!(sim.replicas(), *replicas, "a write that changes nothing");
+                sim.live.spec.as_mut().unwrap().replicas = Some(*replicas);
+                sim.ready = sim.ready.min(*replicas);
+                sim.updated = sim.updated.min(*replicas);
+            }
+            Child::Service(service) => {
+                self.check_move(service);
+                self.service = Some((**service).clone());
+            }
+            other => panic!("not of this kind: {other:?}"),
+        }
+    }
+
+    /// Traffic goes to a Deployment that is fully ready, unless no other one answers.
+    pub fn check_move(&self, new: &Service) {
+        let to = selected(new);
+        if self.service.as_ref().is_some_and(|old| selected(old) == to) {
+            return;
+        }
+        let is_target = |name: &String| name.ends_with(&to);
+        let full = self.deployments.iter().any(|(name, sim)| {
+            is_target(name) && sim.updated >= self.object.spec.replicas.min(sim.replicas())
+        });
+        let best = self.deployments.iter().filter(|(n, _)| !is_target(n)).map(|(_, s)| s.ready).max();
+        let here = self.deployments.iter().filter(|(n, _)| is_target(n)).map(|(_, s)| s.ready).max();
+        assert!(full || best.unwrap_or(0) <= here.unwrap_or(0), "traffic moved to {to} too early");
+    }
+
+    pub fn pass(&mut self, killed_after: Option<usize>) {
+        let before = self.object.spec.clone();
+        let plan = self.plan(self.clock);
+        let mut left = killed_after.unwrap_or(usize::MAX);
+        let mut go = move || {
+            let goes = left > 0;
+            left = left.saturating_sub(1);
+            goes
+        };
+        for op in &plan.registry {
+            if !go() {
+                return;
+            }
+            self.record(op);
+        }
+        for child in &plan.apply {
+            if !go() {
+                return;
+            }
+            self.put(child);
+        }
+        for gone in &plan.delete {
+            if !go() {
+                return;
+            }
+            let traffic = self.service.as_ref().map(selected);
+            assert!(!traffic.is_some_and(|t| gone.name.ends_with(&t)), "{gone:?} has the traffic");
+            let uid = match gone.kind {
+                "Deployment" => self.deployments.remove(&gone.name).unwrap().live.metadata.uid,
+                "ConfigMap" => self.configs.remove(&gone.name).unwrap().metadata.uid,
+                other => panic!("{other}"),
+            };
+            assert_eq!(uid.as_ref(), Some(&gone.uid));
+        }
+        if go() {
+            self.object.status = Some(plan.status);
+        }
+        assert_eq!(before, self.object.spec);
+    }
+
+    pub fn record(&mut self, op: &RegistryOp) {
+        match op {
+            RegistryOp::SetAlias { alias, version, who_uid, .. } => {
+                assert_eq!((alias.as_str(), who_uid.as_str()), ("champion", "uid-shop"));
+                assert!(!self.bad.contains(version), "version {version} never answered");
+                assert_ne!(self.champion, Some(*version), "a move that moves nothing");
+                self.champion = Some(*version);
+            }
+            RegistryOp::RecordRollout { version, digest, generation, result, .. } => {
+                let row = (*version, digest.clone(), *generation, result.clone());
+                if !self.rollouts.contains(&row) {
+                    self.rollouts.push(row);
+                }
+            }
+            other => panic!("not of this kind: {other:?}"),
+        }
+    }
+
+    fn is_bad(bad: &[i64], sim: &Sim) -> bool {
+        bad.contains(&sim.annotation(names::ANNOTATION_MODEL_VERSION).parse().unwrap())
+    }
+
+    /// Pods of good versions become ready.
+    pub fn ready(&mut self) {
+        for sim in self.deployments.values_mut().filter(|s| !Self::is_bad(&self.bad, s)) {
+            sim.ready = sim.replicas();
+            sim.updated = sim.replicas();
+            sim.late = false;
+        }
+    }
+
+    /// Time runs out for bad versions.
+    pub fn late(&mut self) {
+        for sim in self.deployments.values_mut().filter(|s| Self::is_bad(&self.bad, s)) {
+            sim.late = sim.updated < sim.replicas();
+        }
+    }
+
+    pub fn change(&mut self, how: impl FnOnce(&mut vitrine_crds::ModelDeploymentSpec)) {
+        how(&mut self.object.spec);
+        *self.object.metadata.generation.as_mut().unwrap() += 1;
+    }
+
+    pub fn settle(&mut self) {
+        for _ in 0..20 {
+            self.clock += 1;
+            self.pass(None);
+            self.ready();
+            self.late();
+        }
+    }
+
+    pub fn status(&self) -> &ModelDeploymentStatus {
+        self.object.status.as_ref().unwrap()
+    }
+
+    pub fn quiet(&self) {
+        for later in [0, 1000] {
+            let again = self.plan(self.clock + later);
+            let writes = (&again.registry, &again.apply, &again.delete, &again.events);
+            assert_eq!(writes, (&vec![], &vec![], &vec![], &vec![]));
+            assert_eq!(&again.status, self.status());
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Happening {
+    Pass { killed_after: Option<usize> },
+    Ready,
+    OnePodReady,
+    Late,
+    PodLost,
+    Challenger(i64),
+    Champion(i64),
+    Replicas(i32),
+    Image,
+    Policy,
+    Conflict,
+    ServiceVanishes,
+    DeploymentVanishes(usize),
+    ConfigVanishes,
+}
+
+pub fn happenings() -> impl Strategy<Value = Vec<Happening>> {
+    use Happening as H;
+    let one = prop_oneof![
+        8 => Just(H::Pass { killed_after: None }),
+        5 => (0_usize..5).prop_map(|n| H::Pass { killed_after: Some(n) }),
+        4 => Just(H::Ready),
+        2 => Just(H::OnePodReady),
+        2 => Just(H::Late),
+        1 => Just(H::PodLost),
+        2 => (1_i64..7).prop_map(H::Challenger),
+        1 => (1_i64..7).prop_map(H::Champion),
+        1 => (0_i32..4).prop_map(H::Replicas),
+        1 => Just(H::Image),
+        1 => Just(H::Policy),
+        1 => Just(H::Conflict),
+        1 => Just(H::ServiceVanishes),
+        1 => (0_usize..3).prop_map(H::DeploymentVanishes),
+        1 => Just(H::ConfigVanishes),
+    ];
+    prop::collection::vec(one, 0..40)
+}
+
+pub fn happen(world: &mut World, what: Happening) {
+    world.clock += 1;
+    match what {
+        Happening::Pass { killed_after } => world.pass(killed_after),
+        Happening::Ready => world.ready(),
+        Happening::OnePodReady => {
+            for sim in world.deployments.values_mut().filter(|s| !World::is_bad(&world.bad, s)) {
+                sim.updated = (sim.updated + 1).min(sim.replicas());
+                sim.ready = sim.ready.max(sim.updated);
+            }
+        }
+        Happening::Late => world.late(),
+        Happening::PodLost => {
+            for sim in world.deployments.values_mut() {
+                sim.ready = (sim.ready - 1).max(0);
+                sim.updated = sim.updated.min(sim.ready);
+            }
+        }
+        Happening::Challenger(version) => world.challenger = Some(version),
+        Happening::Champion(version) => world.champion = Some(version),
+        Happening::Replicas(n) => world.change(|spec| spec.replicas = n),
+        Happening::Image => world.change(|spec| spec.server.image = Some("images.test/own:2".into())),
+        Happening::Policy => world.policy.server_image = "images.test/server:2".into(),
+        Happening::Conflict => {
+            world.owner = if world.owner.is_some() { None } else { Some("older".into()) };
+        }
+        Happening::ServiceVanishes => world.service = None,
+        Happening::DeploymentVanishes(nth) => {
+            if let Some(name) = world.deployments.keys().nth(nth).cloned() {
+                world.deployments.remove(&name);
+            }
+        }
+        Happening::ConfigVanishes => {
+            if let Some(name) = world.configs.keys().next().cloned() {
+                world.configs.remove(&name);
+            }
+        }
+    }
+}

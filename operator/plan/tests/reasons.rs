@@ -1,0 +1,285 @@
+//! One test per cause of failure: the reason and a sentence with the object, the number and the fix.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::*;
+use vitrine_contract::report::{Failure, Message, Outcome};
+use vitrine_crds::TrainingRunStatus;
+use vitrine_crds::condition::{ConditionType as C, Reason};
+use vitrine_plan::{
+    DatasetObserved, JobEnd, JobFacts, PodFacts, Reference, Requeue, TrainingRunObserved, attempt, dataset,
+    training_run,
+};
+
+fn name() -> String {
+    attempt::of_training_run(&run(RUN)).job_name
+}
+
+fn with_limit() -> String {
+    format!("{RUN}\nresources: {{limits: {{memory: 512Mi}}}}\nactiveDeadlineSeconds: 60")
+}
+
+fn plan_of(seen: &TrainingRunObserved) -> vitrine_plan::Plan<TrainingRunStatus> {
+    training_run::plan(&run(&with_limit()), seen, &policy(), &at(100))
+}
+
+fn active(pods: Vec<PodFacts>) -> TrainingRunStatus {
+    let seen = TrainingRunObserved {
+        dataset: Some(Reference::Ready(dataset_facts("a"))),
+        job: Some(job(&name())),
+        pods,
+        ..TrainingRunObserved::default()
+    };
+    plan_of(&seen).status
+}
+
+fn failed_job(reason: &str, at_second: i64) -> JobFacts {
+    JobFacts {
+        end: Some(JobEnd::Failed {
+            reason: reason.into(),
+            message: "Job has reached the specified backoff limit".into(),
+            at: Some(at(at_second)),
+        }),
+        ..job(&name())
+    }
+}
+
+fn over(reason: &str, pods: Vec<PodFacts>) -> TrainingRunStatus {
+    let seen = TrainingRunObserved {
+        dataset: Some(Reference::Ready(dataset_facts("a"))),
+        job: Some(failed_job(reason, 1)),
+        pods,
+        ..TrainingRunObserved::default()
+    };
+    plan_of(&seen).status
+}
+
+fn check(status: &TrainingRunStatus, reason: Reason, words: &[&str]) {
+    let failure = status.last_failure.as_ref().unwrap();
+    assert_eq!(failure.reason, reason.as_str(), "{failure:?}");
+    for word in words {
+        assert!(failure.message.contains(word), "{word:?} is missing in {:?}", failure.message);
+    }
+}
+
+fn posted(reason: &str) -> String {
+    let failure = Failure { reason: reason.into(), message: "row 7 of X.csv has no text".into() };
+    serde_json::to_string(&Message::new(Outcome::Failed(failure))).unwrap()
+}
+
+#[test]
+fn a_training_pod_over_its_memory_limit_says_oom_killed_and_the_fix() {
+    let status = over("BackoffLimitExceeded", vec![ended("demo-1", 137, "OOMKilled", "")]);
+    check(
+        &status,
+        Reason::OOMKilled,
+        &["pod demo-1", "memory limit of 512Mi", "exit code 137", "raise spec.resources.limits.memory"],
+    );
+    assert_eq!(condition(&status.conditions, C::Succeeded), "False/OOMKilled");
+    assert_eq!(status.last_failure.unwrap().exit_code, Some(137));
+}
+
+#[test]
+fn a_kill_that_is_not_the_kernels_is_not_called_out_of_memory() {
+    let status = over("BackoffLimitExceeded", vec![ended("demo-1", 137, "Error", "")]);
+    check(&status, Reason::ContainerFailed, &["pod demo-1", "exit code 137", "kubectl logs demo-1"]);
+}
+
+#[test]
+fn an_evicted_pod_is_named_and_its_run_goes_on() {
+    let evicted = PodFacts {
+        disrupted: Some(("Evicted".into(), "the node was low on memory".into())),
+        ..pod("demo-1", "Failed")
+    };
+    let status = active(vec![evicted]);
+    check(&status, Reason::Evicted, &["pod demo-1 was evicted", "low on memory", "not counted"]);
+    assert_eq!(kstatus(&status.conditions), "InProgress");
+}
+
+#[test]
+fn a_report_of_the_pod_is_its_cause() {
+    for (word, reason) in [
+        ("DataCorrupt", Reason::DataCorrupt),
+        ("InvalidHyperparameter", Reason::InvalidHyperparameter),
+        ("NonFinite", Reason::NonFinite),
+        ("StorageDenied", Reason::StorageDenied),
+        ("StorageFull", Reason::StorageFull),
+        ("GatewayUnavailable", Reason::GatewayUnavailable),
+        ("DigestMismatch", Reason::DigestMismatch),
+        ("SomethingNewer", Reason::ContainerFailed),
+        // a pod may not claim what only the operator can know
+        ("Registered", Reason::ContainerFailed),
+    ] {
+        let status = over("PodFailurePolicy", vec![ended("demo-1", 65, "Error", &posted(word))]);
+        check(&status, reason, &["pod demo-1", "exit code 65", "row 7 of X.csv has no text"]);
+        assert_eq!(kstatus(&status.conditions), "Failed");
+    }
+}
+
+#[test]
+fn an_exit_code_speaks_where_the_words_were_lost() {
+    for (code, reason) in [
+        (65, Reason::DataCorrupt),
+        (70, Reason::ContainerFailed),
+        (73, Reason::StorageFull),
+        (75, Reason::GatewayUnavailable),
+        (77, Reason::StorageDenied),
+        (78, Reason::InvalidHyperparameter),
+        (79, Reason::DigestMismatch),
+        (80, Reason::ProbeMismatch),
+        (1, Reason::ContainerFailed),
+    ] {
+        check(&over("PodFailurePolicy", vec![ended("demo-1", code, "Error", "boom")]), reason, &["boom"]);
+    }
+}
+
+#[test]
+fn the_words_that_were_posted_count_where_the_pods_are_gone() {
+    let seen = TrainingRunObserved {
+        job: Some(failed_job("BackoffLimitExceeded", 99)),
+        result: Some(Outcome::Failed(Failure { reason: "NonFinite".into(), message: "C=1 diverged".into() })),
+        ..TrainingRunObserved::default()
+    };
+    check(&plan_of(&seen).status, Reason::NonFinite, &["C=1 diverged"]);
+}
+
+#[test]
+fn a_failed_job_waits_a_while_for_its_pods_words_and_not_for_ever() {
+    let seen = |second| TrainingRunObserved {
+        job: Some(failed_job("BackoffLimitExceeded", second)),
+        ..TrainingRunObserved::default()
+    };
+    let early = plan_of(&seen(90));
+    assert_eq!(kstatus(&early.status.conditions), "InProgress");
+    assert_eq!(early.requeue, Requeue::At(at(150)));
+    let late = plan_of(&seen(10)).status;
+    check(&late, Reason::BackoffLimitExceeded, &["TrainingRun demo", "backoff limit"]);
+}
+
+#[test]
+fn a_run_over_its_time_says_how_long_it_had_and_what_held_it_up() {
+    let stuck =
+        PodFacts { unschedulable: Some("0/1 nodes are available".into()), ..pod("demo-1", "Pending") };
+    let status = over("DeadlineExceeded", vec![stuck]);
+    check(
+        &status,
+        Reason::DeadlineExceeded,
+        &["within 60 seconds", "raise spec.activeDeadlineSeconds", "0/1 nodes are available"],
+    );
+}
+
+#[test]
+fn a_job_that_completes_without_a_result_names_its_image() {
+    let seen = TrainingRunObserved {
+        job: Some(JobFacts { end: Some(JobEnd::Complete { at: Some(at(1)) }), ..job(&name()) }),
+        ..TrainingRunObserved::default()
+    };
+    check(&plan_of(&seen).status, Reason::ContainerFailed, &["no result", "images.test/trainer:1"]);
+}
+
+#[test]
+fn a_report_with_a_broken_digest_is_refused() {
+    let mut report = trained("m", 0.9);
+    report.model.digest = "sha256:../../etc".into();
+    let seen = TrainingRunObserved {
+        dataset: Some(Reference::Ready(dataset_facts("a"))),
+        job: Some(job(&name())),
+        result: Some(Outcome::Trained(report)),
+        ..TrainingRunObserved::default()
+    };
+    let plan = plan_of(&seen);
+    assert!(plan.registry.is_empty());
+    check(&plan.status, Reason::ContainerFailed, &["sha256:../../etc", "contract version"]);
+}
+
+#[test]
+fn a_pod_that_cannot_start_is_told_and_may_recover() {
+    let waits = |word: &str| PodFacts {
+        waiting: Some((word.into(), "cause in words".into())),
+        ..pod("demo-1", "Pending")
+    };
+    for (waiting, reason, words) in [
+        (waits("ImagePullBackOff"), Reason::ImagePullBackOff, "images.test/trainer:1"),
+        (waits("ErrImageNeverPull"), Reason::ImagePullBackOff, "cause in words"),
+        (waits("CreateContainerConfigError"), Reason::CreateContainerConfigError, "create what is missing"),
+        (
+            PodFacts { unschedulable: Some("Insufficient cpu".into()), ..pod("demo-1", "Pending") },
+            Reason::Unschedulable,
+            "lower spec.resources.requests",
+        ),
+    ] {
+        let status = active(vec![waiting]);
+        check(&status, reason, &["pod demo-1", words]);
+        assert_eq!(condition(&status.conditions, C::Running), format!("False/{reason}"));
+        assert_eq!(kstatus(&status.conditions), "InProgress");
+    }
+}
+
+#[test]
+fn a_retry_keeps_the_first_pods_cause_and_success_clears_it() {
+    let status = active(vec![ended("demo-1", 137, "OOMKilled", ""), pod("demo-2", "Running")]);
+    check(&status, Reason::OOMKilled, &["demo-1"]);
+    assert_eq!(condition(&status.conditions, C::Running), "True/Training");
+    let mut object = run(RUN);
+    object.status = Some(status);
+    let seen = TrainingRunObserved {
+        version: Some(version(1, "m", 0.9)),
+        alias_version: Some(1),
+        ..TrainingRunObserved::default()
+    };
+    assert_eq!(training_run::plan(&object, &seen, &policy(), &at(200)).status.last_failure, None);
+}
+
+fn dataset_status(spec: &str, seen: &DatasetObserved) -> vitrine_plan::Plan<vitrine_crds::DatasetStatus> {
+    dataset::plan(&dataset(spec), seen, &policy(), &at(100))
+}
+
+#[test]
+fn missing_label_names_are_looked_for_again() {
+    let spec =
+        DATASET.replace("label: prdtypecode", "label: y, labelNames: {configMapRef: {name: categories}}");
+    let seen = DatasetObserved { label_names: Some(false), ..DatasetObserved::default() };
+    let plan = dataset_status(&spec, &seen);
+    assert_eq!(condition(&plan.status.conditions, C::Ready), "False/LabelNamesNotFound");
+    assert!(message(&plan.status.conditions, C::Ready).contains("ConfigMap categories"));
+    assert!(plan.apply.is_empty() && matches!(plan.requeue, Requeue::After(_)));
+}
+
+#[test]
+fn a_missing_test_set_is_named() {
+    let spec = format!(
+        "{DATASET}\nsplit: {{fractions: {{train: 0.9, validation: 0.1, test: 0.0}}, test: {{datasetRef: {{name: fixed}}}}}}"
+    );
+    let seen = DatasetObserved { test_dataset: Some(Reference::Missing), ..DatasetObserved::default() };
+    let plan = dataset_status(&spec, &seen);
+    assert_eq!(condition(&plan.status.conditions, C::Ready), "False/TestDatasetNotReady");
+    assert!(message(&plan.status.conditions, C::Ready).contains("Dataset fixed, which does not exist"));
+    assert!(plan.apply.is_empty());
+}
+
+#[test]
+fn a_missing_claim_is_a_source_that_cannot_be_reached() {
+    let job_name = attempt::of_dataset(&dataset(DATASET), None).unwrap().job_name;
+    let seen = DatasetObserved {
+        job: Some(job(&job_name)),
+        pods: vec![PodFacts {
+            unschedulable: Some("persistentvolumeclaim \"data\" not found".into()),
+            ..pod("p", "Pending")
+        }],
+        ..DatasetObserved::default()
+    };
+    let plan = dataset_status(DATASET, &seen);
+    assert_eq!(condition(&plan.status.conditions, C::SourceReachable), "False/SourceNotFound");
+    assert_eq!(condition(&plan.status.conditions, C::Ready), "False/Unschedulable");
+}
+
+#[test]
+fn a_run_without_its_dataset_says_which_one_is_missing() {
+    let seen = TrainingRunObserved { dataset: Some(Reference::Missing), ..TrainingRunObserved::default() };
+    let status = plan_of(&seen).status;
+    assert_eq!(condition(&status.conditions, C::DatasetReady), "False/DatasetNotFound");
+    assert!(
+        message(&status.conditions, C::Succeeded).contains("Dataset shoes does not exist in namespace shop")
+    );
+}
