@@ -1,0 +1,211 @@
+//! Writes to children. Three ways only: server-side apply, create once (Jobs), delete; and a patch
+//! of single fields of a Job or Deployment that the plan names.
+//!
+//! A child that belongs to somebody else is never touched: an existing object counts as ours only
+//! if the owner's UID controls it, and patches and deletes carry the child's UID.
+
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Resource, ResourceExt as _};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use vitrine_crds::names;
+use vitrine_plan::meta::owned_by;
+use vitrine_plan::{Child, ChildRef};
+
+use crate::context::{Context, call_error};
+use crate::error::ApplyError;
+use crate::index::Children;
+
+/// Value of [`names::ANNOTATION_SUSPENDED`] on a Job that we hold.
+const SUSPENDED: &str = "true";
+
+/// Whose children are written.
+pub struct Owner {
+    /// Namespace of the owner and of its children.
+    pub namespace: String,
+    /// UID of the owner.
+    pub uid: String,
+}
+
+/// What can be asked of any child.
+trait Object:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + Clone
+    + std::fmt::Debug
+    + DeserializeOwned
+    + Serialize
+    + 'static
+{
+}
+
+impl<K> Object for K where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + std::fmt::Debug
+        + DeserializeOwned
+        + Serialize
+        + 'static
+{
+}
+
+/// Writes one child.
+pub async fn put(ctx: &Context, owner: &Owner, child: &Child) -> Result<(), ApplyError> {
+    match child {
+        Child::ConfigMap(config) => {
+            apply(ctx, owner, "ConfigMap", "configmaps", &**config, &ctx.caches.configs).await
+        }
+        Child::Deployment(deployment) => {
+            apply(ctx, owner, "Deployment", "deployments", &**deployment, &ctx.caches.workloads).await
+        }
+        Child::Service(service) => {
+            apply(ctx, owner, "Service", "services", &**service, &ctx.caches.services).await
+        }
+        Child::CreateJob(job) => create_job(ctx, owner, job).await,
+        Child::SuspendJob { name, uid, suspend } => {
+            let mark = suspend.then_some(SUSPENDED);
+            let change = json!({
+                "metadata": {"annotations": {names::ANNOTATION_SUSPENDED: mark}},
+                "spec": {"suspend": suspend},
+            });
+            patch::<Job>(ctx, owner, "Job", "jobs", name, uid, change).await
+        }
+        Child::SetJobTtl { name, uid, seconds } => {
+            patch::<Job>(
+                ctx,
+                owner,
+                "Job",
+                "jobs",
+                name,
+                uid,
+                json!({"spec": {"ttlSecondsAfterFinished": seconds}}),
+            )
+            .await
+        }
+        Child::ScaleDeployment { name, uid, replicas } => {
+            let change = json!({"spec": {"replicas": replicas}});
+            patch::<Deployment>(ctx, owner, "Deployment", "deployments", name, uid, change).await
+        }
+    }
+}
+
+/// Server-side applies the whole child.
+async fn apply<K: Object>(
+    ctx: &Context,
+    owner: &Owner,
+    kind: &'static str,
+    plural: &'static str,
+    child: &K,
+    cache: &Children<K>,
+) -> Result<(), ApplyError> {
+    let (namespace, name) = (owner.namespace.as_str(), child.name_any());
+    // force takes over whatever it meets, so look first at what a first apply would meet
+    let known = cache.get(namespace, &name);
+    let ours = match known.filter(|known| owned_by(known.meta(), &owner.uid)) {
+        Some(_) => true,
+        None => ctx
+            .get_live::<K>(kind, namespace, &name)
+            .await?
+            .is_none_or(|live| owned_by(live.meta(), &owner.uid)),
+    };
+    if !ours {
+        return Err(collision(kind, namespace, &name));
+    }
+    let params = PatchParams::apply(names::FIELD_MANAGER).force();
+    let written = ctx.api::<K>(namespace).patch(&name, &params, &Patch::Apply(child)).await;
+    written.map_err(|source| call_error("apply", kind, namespace, &name, source))?;
+    ctx.metrics.wrote("apply", plural);
+    Ok(())
+}
+
+/// Creates a Job. That it exists already is success if it is ours: an earlier create was carried
+/// out although its answer was lost.
+async fn create_job(ctx: &Context, owner: &Owner, job: &Job) -> Result<(), ApplyError> {
+    let (namespace, name) = (owner.namespace.as_str(), job.name_any());
+    let params = PostParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PostParams::default() };
+    let created = ctx.api::<Job>(namespace).create(&params, job).await;
+    match created.map_err(|source| call_error("create", "Job", namespace, &name, source)) {
+        Ok(_) => {
+            ctx.metrics.wrote("create", "jobs");
+            Ok(())
+        }
+        Err(error) if error.is_already_exists() => {
+            match ctx.get_live::<Job>("Job", namespace, &name).await? {
+                Some(live) if !owned_by(&live.metadata, &owner.uid) => {
+                    Err(collision("Job", namespace, &name))
+                }
+                // ours, or gone again: the next pass observes it
+                Some(_) | None => Ok(()),
+            }
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Merges a change into a child that has this UID.
+async fn patch<K: Object>(
+    ctx: &Context,
+    owner: &Owner,
+    kind: &'static str,
+    plural: &'static str,
+    name: &str,
+    uid: &str,
+    mut change: Value,
+) -> Result<(), ApplyError> {
+    change["metadata"]["uid"] = json!(uid);
+    let params =
+        PatchParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    let written = ctx.api::<K>(&owner.namespace).patch(name, &params, &Patch::Merge(&change)).await;
+    match written.map_err(|source| call_error("patch", kind, &owner.namespace, name, source)) {
+        Ok(_) => {
+            ctx.metrics.wrote("patch", plural);
+            Ok(())
+        }
+        // its deletion is an event that brings the next pass
+        Err(error) if error.is_not_found() => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Deletes a child that has this UID.
+pub async fn delete(ctx: &Context, owner: &Owner, child: &ChildRef) -> Result<(), ApplyError> {
+    match child.kind {
+        "ConfigMap" => delete_one::<ConfigMap>(ctx, owner, child, "configmaps").await,
+        "Deployment" => delete_one::<Deployment>(ctx, owner, child, "deployments").await,
+        "Service" => delete_one::<Service>(ctx, owner, child, "services").await,
+        "Job" => delete_one::<Job>(ctx, owner, child, "jobs").await,
+        other => {
+            // the plan's kinds are a closed list; a new one must be added above
+            tracing::error!(kind = other, name = child.name, "a plan deletes a kind that is not known here");
+            Ok(())
+        }
+    }
+}
+
+async fn delete_one<K: Object>(
+    ctx: &Context,
+    owner: &Owner,
+    child: &ChildRef,
+    plural: &'static str,
+) -> Result<(), ApplyError> {
+    let uid = Preconditions { uid: Some(child.uid.clone()), resource_version: None };
+    let params = DeleteParams::background().preconditions(uid);
+    let deleted = ctx.api::<K>(&owner.namespace).delete(&child.name, &params).await;
+    match deleted.map_err(|source| call_error("delete", child.kind, &owner.namespace, &child.name, source)) {
+        Ok(_) => {
+            ctx.metrics.wrote("delete", plural);
+            Ok(())
+        }
+        // gone, or another object has the name: both are what was asked for
+        Err(error) if error.is_not_found() || error.is_conflict() => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn collision(kind: &'static str, namespace: &str, name: &str) -> ApplyError {
+    ApplyError::NameCollision { kind, namespace: namespace.to_owned(), name: name.to_owned() }
+}

@@ -1,0 +1,106 @@
+//! Writes to children: create once, never over somebody else's object, always with the UID.
+
+use std::time::Duration;
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Service;
+use serde_json::{Value, json};
+use vitrine_plan::{Child, ChildRef};
+
+use crate::error::ApplyError;
+use crate::testing::{Server, World, child_meta, object, refusal, usual, world};
+
+use super::children::{Owner, delete, put};
+
+fn owner() -> Owner {
+    Owner { namespace: "a".into(), uid: "mine".into() }
+}
+
+fn job() -> Child {
+    Child::CreateJob(Box::new(object::<Job>(json!({"metadata": child_meta("j", "mine")}))))
+}
+
+fn service() -> Child {
+    Child::Service(Box::new(object::<Service>(json!({"metadata": child_meta("s", "mine")}))))
+}
+
+async fn world_of(server: &Server) -> World {
+    world(server, Duration::from_secs(20)).await
+}
+
+/// A server on which the Job exists, controlled by `owner`; `None`: gone again.
+fn taken(owner: Option<&'static str>) -> Server {
+    Server::new(move |seen| match (seen.method.as_str(), owner) {
+        ("GET", Some(owner)) => {
+            (200, json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": child_meta("j", owner)}))
+        }
+        ("GET", None) => refusal(404, "NotFound"),
+        _ => refusal(409, "AlreadyExists"),
+    })
+}
+
+#[tokio::test]
+async fn a_job_that_exists_is_success_only_if_it_is_ours() {
+    for (owner, ours) in [(Some("mine"), true), (None, true), (Some("other"), false)] {
+        let server = taken(owner);
+        let world = world_of(&server).await;
+        let put = put(&world.ctx, &self::owner(), &job()).await;
+        assert_eq!(server.with_method("POST").len(), 1, "create once");
+        match put {
+            Ok(()) => assert!(ours, "{owner:?}"),
+            Err(ApplyError::NameCollision { kind: "Job", name, .. }) => assert!(!ours && name == "j"),
+            Err(error) => panic!("{owner:?}: {error}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_first_apply_never_takes_over_what_it_meets() {
+    let server = Server::new(|seen| match seen.method.as_str() {
+        "GET" => (
+            200,
+            json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s", "namespace": "a", "uid": "x"}}),
+        ),
+        _ => usual(seen),
+    });
+    let world = world_of(&server).await;
+    let refused = put(&world.ctx, &owner(), &service()).await.unwrap_err();
+    assert!(matches!(refused, ApplyError::NameCollision { kind: "Service", .. }), "{refused}");
+    assert!(server.with_method("PATCH").is_empty());
+}
+
+#[tokio::test]
+async fn an_apply_is_forced_and_carries_the_whole_child() {
+    let server = Server::new(usual);
+    let world = world_of(&server).await;
+    put(&world.ctx, &owner(), &service()).await.unwrap();
+    let sent: Vec<Value> = server.with_method("PATCH").into_iter().map(|s| s.body).collect();
+    assert_eq!(sent.len(), 1);
+    assert_eq!(sent[0]["kind"], "Service");
+    assert_eq!(sent[0]["metadata"]["ownerReferences"][0]["uid"], "mine");
+}
+
+#[tokio::test]
+async fn patches_and_deletes_name_the_uid() {
+    let server = Server::new(usual);
+    let world = world_of(&server).await;
+    let suspend = Child::SuspendJob { name: "j".into(), uid: "u".into(), suspend: true };
+    put(&world.ctx, &owner(), &suspend).await.unwrap();
+    let sent = server.with_method("PATCH")[0].body.clone();
+    assert_eq!((&sent["metadata"]["uid"], &sent["spec"]["suspend"]), (&json!("u"), &json!(true)));
+    delete(&world.ctx, &owner(), &ChildRef { kind: "Job", name: "j".into(), uid: "u".into() }).await.unwrap();
+    let sent = server.with_method("DELETE")[0].body.clone();
+    assert_eq!(
+        (&sent["preconditions"]["uid"], &sent["propagationPolicy"]),
+        (&json!("u"), &json!("Background"))
+    );
+}
+
+#[tokio::test]
+async fn a_successor_of_the_same_name_is_not_deleted() {
+    let server = Server::new(|_| refusal(409, "Conflict"));
+    let world = world_of(&server).await;
+    let child = ChildRef { kind: "Deployment", name: "d".into(), uid: "old".into() };
+    delete(&world.ctx, &owner(), &child).await.unwrap();
+    assert_eq!(server.log().len(), 1, "asked once, not again without the UID");
+}

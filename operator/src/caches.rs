@@ -1,0 +1,323 @@
+//! What the watches know: one cache per kind, and one task per watch that keeps it and wakes the
+//! right controllers.
+
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, PodTemplateSpec, Service};
+use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::reflector::{ObjectRef, Store, store};
+use kube::runtime::watcher::{self, watcher};
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+use tokio::task::JoinSet;
+use vitrine_crds::{Dataset, ModelDeployment, TrainingRun, names};
+use vitrine_plan::status::Kind;
+
+use crate::client::WATCH_SECONDS;
+use crate::index::Children;
+use crate::metrics::Metrics;
+use crate::queues::Queues;
+use crate::relations::{self, Target};
+use crate::undecodable::Undecodable;
+use crate::watch::{self, Change, Incoming, Unreadable};
+
+/// Objects per page of a list: bounds the memory of a list.
+const PAGE: u32 = 100;
+
+/// The caches. Cheap to clone.
+#[derive(Clone)]
+pub struct Caches {
+    /// Datasets of all namespaces.
+    pub datasets: Store<Dataset>,
+    /// TrainingRuns of all namespaces.
+    pub runs: Store<TrainingRun>,
+    /// ModelDeployments of all namespaces.
+    pub deployments: Store<ModelDeployment>,
+    /// Our Jobs, without their pod templates.
+    pub jobs: Children<Job>,
+    /// Our pods, without their specs.
+    pub pods: Children<Pod>,
+    /// Our Deployments.
+    pub workloads: Children<Deployment>,
+    /// Our Services.
+    pub services: Children<Service>,
+    /// Our ConfigMaps.
+    pub configs: Children<ConfigMap>,
+    /// Metadata of all namespaces.
+    pub namespaces: Store<PartialObjectMeta<Namespace>>,
+}
+
+/// The writing ends of [`Caches`].
+struct Writers {
+    datasets: Writer<Dataset>,
+    runs: Writer<TrainingRun>,
+    deployments: Writer<ModelDeployment>,
+    jobs: Writer<Job>,
+    pods: Writer<Pod>,
+    workloads: Writer<Deployment>,
+    services: Writer<Service>,
+    configs: Writer<ConfigMap>,
+    namespaces: Writer<PartialObjectMeta<Namespace>>,
+}
+
+/// Where a watch leaves what it finds.
+#[derive(Clone)]
+struct Sinks {
+    client: Client,
+    caches: Caches,
+    queues: Arc<Queues>,
+    undecodable: Arc<Undecodable>,
+    metrics: Metrics,
+}
+
+/// Empty caches with their watches, which run as tasks of the returned set for ever.
+pub fn start(
+    client: Client,
+    queues: Arc<Queues>,
+    undecodable: Arc<Undecodable>,
+    metrics: Metrics,
+) -> (Caches, JoinSet<()>) {
+    let (caches, writers) = Caches::empty();
+    let sinks = Sinks { client, caches: caches.clone(), queues, undecodable, metrics };
+    let mut tasks = JoinSet::new();
+    spawn_kinds(&mut tasks, &sinks, writers.datasets, writers.runs, writers.deployments);
+    spawn_child(&mut tasks, &sinks, "jobs", writers.jobs, &caches.jobs, |job| {
+        relations::of_child(&job.metadata)
+    });
+    spawn_child(&mut tasks, &sinks, "pods", writers.pods, &caches.pods, relations::of_pod);
+    spawn_child(&mut tasks, &sinks, "deployments", writers.workloads, &caches.workloads, |d| {
+        relations::of_child(&d.metadata)
+    });
+    spawn_child(&mut tasks, &sinks, "services", writers.services, &caches.services, |s| {
+        relations::of_child(&s.metadata)
+    });
+    spawn_child(&mut tasks, &sinks, "configmaps", writers.configs, &caches.configs, |c| {
+        relations::of_child(&c.metadata)
+    });
+    let namespaces = sinks.stream::<PartialObjectMeta<Namespace>>(None);
+    // a namespace wakes nobody: its UID never changes while objects live in it
+    tasks.spawn(watch::run(
+        "namespaces",
+        namespaces,
+        writers.namespaces,
+        sinks.metrics.clone(),
+        |_| (),
+        |_| (),
+    ));
+    (caches, tasks)
+}
+
+impl Caches {
+    fn empty() -> (Self, Writers) {
+        let (datasets, datasets_w) = store();
+        let (runs, runs_w) = store();
+        let (deployments, deployments_w) = store();
+        let (jobs, jobs_w) = store();
+        let (pods, pods_w) = store();
+        let (workloads, workloads_w) = store();
+        let (services, services_w) = store();
+        let (configs, configs_w) = store();
+        let (namespaces, namespaces_w) = store();
+        let caches = Self {
+            datasets,
+            runs,
+            deployments,
+            jobs: Children::new(jobs),
+            pods: Children::new(pods),
+            workloads: Children::new(workloads),
+            services: Children::new(services),
+            configs: Children::new(configs),
+            namespaces,
+        };
+        let writers = Writers {
+            datasets: datasets_w,
+            runs: runs_w,
+            deployments: deployments_w,
+            jobs: jobs_w,
+            pods: pods_w,
+            workloads: workloads_w,
+            services: services_w,
+            configs: configs_w,
+            namespaces: namespaces_w,
+        };
+        (caches, writers)
+    }
+
+    /// Returns when every cache was filled once: deciding with half of the facts would delete what
+    /// is only not known yet. `false` if a watch ended before.
+    pub async fn synced(&self) -> bool {
+        let kinds = futures::try_join!(
+            self.datasets.wait_until_ready(),
+            self.runs.wait_until_ready(),
+            self.deployments.wait_until_ready(),
+            self.namespaces.wait_until_ready(),
+        );
+        let children = futures::try_join!(
+            self.jobs.store().wait_until_ready(),
+            self.pods.store().wait_until_ready(),
+            self.workloads.store().wait_until_ready(),
+            self.services.store().wait_until_ready(),
+            self.configs.store().wait_until_ready(),
+        );
+        kinds.is_ok() && children.is_ok()
+    }
+
+    /// Every object of the three kinds.
+    pub fn everything(&self) -> Vec<Target> {
+        let datasets = self.datasets.state().into_iter().map(|o| Target::Dataset(ObjectRef::from_obj(&*o)));
+        let runs = self.runs.state().into_iter().map(|o| Target::TrainingRun(ObjectRef::from_obj(&*o)));
+        let deployments =
+            self.deployments.state().into_iter().map(|o| Target::ModelDeployment(ObjectRef::from_obj(&*o)));
+        datasets.chain(runs).chain(deployments).collect()
+    }
+
+    /// UID of a namespace; `None` where it is not known or going away.
+    pub fn namespace_uid(&self, name: &str) -> Option<String> {
+        let namespace = self.namespaces.get(&ObjectRef::new(name))?;
+        let living = namespace.metadata.deletion_timestamp.is_none();
+        namespace.metadata.uid.clone().filter(|_| living)
+    }
+
+    /// Is the namespace going away?
+    pub fn is_terminating(&self, namespace: &str) -> bool {
+        let found = self.namespaces.get(&ObjectRef::new(namespace));
+        found.is_some_and(|n| n.metadata.deletion_timestamp.is_some())
+    }
+}
+
+impl Sinks {
+    fn stream<W>(
+        &self,
+        labels: Option<&str>,
+    ) -> impl futures::Stream<Item = watcher::Result<watcher::Event<W>>> + Send + use<W>
+    where
+        W: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+    {
+        let mut config = watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE);
+        if let Some(labels) = labels {
+            config = config.labels(labels);
+        }
+        watcher(Api::<W>::all(self.client.clone()), config).default_backoff()
+    }
+
+    fn wake_everything(&self) {
+        self.queues.push_all(self.caches.everything());
+    }
+
+    fn unreadable(&self, kind: Kind) -> impl FnMut(Unreadable) + Send + use<> {
+        let undecodable = self.undecodable.clone();
+        move |found| undecodable.note(kind, found)
+    }
+}
+
+fn spawn_kinds(
+    tasks: &mut JoinSet<()>,
+    sinks: &Sinks,
+    datasets: Writer<Dataset>,
+    runs: Writer<TrainingRun>,
+    deployments: Writer<ModelDeployment>,
+) {
+    spawn_kind(tasks, sinks, "datasets", Kind::Dataset, datasets, |dataset, caches| {
+        relations::of_dataset(dataset, &caches.runs, &caches.datasets)
+    });
+    spawn_kind(tasks, sinks, "trainingruns", Kind::TrainingRun, runs, |run, caches| {
+        relations::of_run(run, &caches.deployments)
+    });
+    spawn_kind(tasks, sinks, "modeldeployments", Kind::ModelDeployment, deployments, |deployment, caches| {
+        relations::of_deployment(deployment, &caches.deployments)
+    });
+}
+
+fn spawn_kind<K>(
+    tasks: &mut JoinSet<()>,
+    sinks: &Sinks,
+    resource: &'static str,
+    kind: Kind,
+    writer: Writer<K>,
+    related: fn(&K, &Caches) -> Vec<Target>,
+) where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    let stream = sinks.stream::<DeserializeGuard<K>>(None);
+    let (sink, unreadable) = (sinks.clone(), sinks.unreadable(kind));
+    let on_change = move |change: Change<'_, K>| match change {
+        Change::Put(object) | Change::Gone(object) => sink.queues.push_all(related(object, &sink.caches)),
+        Change::Relisted => sink.wake_everything(),
+        Change::Listed => {}
+    };
+    tasks.spawn(watch::run(resource, stream, writer, sinks.metrics.clone(), on_change, unreadable));
+}
+
+fn spawn_child<K>(
+    tasks: &mut JoinSet<()>,
+    sinks: &Sinks,
+    resource: &'static str,
+    writer: Writer<K>,
+    children: &Children<K>,
+    owner: fn(&K) -> Option<Target>,
+) where
+    K: Incoming<Object = K> + Resource<DynamicType = ()> + Sync,
+    ObjectRef<K>: Hash,
+{
+    let selector = format!("{}={}", names::LABEL_MANAGED_BY, names::MANAGED_BY);
+    let stream = sinks.stream::<K>(Some(&selector));
+    let (sink, children) = (sinks.clone(), children.clone());
+    let on_change = move |change: Change<'_, K>| match change {
+        Change::Put(child) => {
+            children.put(child);
+            sink.queues.push_all(owner(child));
+        }
+        Change::Gone(child) => {
+            children.remove(child);
+            sink.queues.push_all(owner(child));
+        }
+        Change::Relisted => {
+            children.rebuild();
+            sink.wake_everything();
+        }
+        Change::Listed => children.rebuild(),
+    };
+    tasks.spawn(watch::run(resource, stream, writer, sinks.metrics.clone(), on_change, |_| ()));
+}
+
+macro_rules! incoming {
+    ($kind:ty, $prune:expr) => {
+        impl Incoming for $kind {
+            type Object = Self;
+
+            fn object(mut self) -> Result<Self, Box<Unreadable>> {
+                watch::prune(&mut self.metadata);
+                let prune: fn(&mut Self) = $prune;
+                prune(&mut self);
+                Ok(self)
+            }
+        }
+    };
+}
+
+incoming!(Job, |job| {
+    if let Some(spec) = &mut job.spec {
+        spec.template = PodTemplateSpec::default();
+    }
+});
+incoming!(Pod, |pod| {
+    pod.spec = None;
+    pod.metadata.annotations = None;
+});
+incoming!(Deployment, |_| ());
+incoming!(Service, |_| ());
+incoming!(ConfigMap, |_| ());
+incoming!(PartialObjectMeta<Namespace>, |namespace| {
+    namespace.metadata.annotations = None;
+    namespace.metadata.labels = None;
+});
+
+#[cfg(test)]
+#[path = "caches_testing.rs"]
+pub mod testing;

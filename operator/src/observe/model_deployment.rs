@@ -1,0 +1,144 @@
+//! Facts for a ModelDeployment.
+
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
+use k8s_openapi::api::core::v1::Service;
+use kube::ResourceExt as _;
+use vitrine_crds::{ModelDeployment, names};
+use vitrine_plan::meta::owned_by;
+use vitrine_plan::{DeploymentFacts, ModelDeploymentObserved, VersionFacts};
+
+use super::{Subject, pods};
+use crate::caches::Caches;
+use crate::context::Context;
+use crate::error::ObserveError;
+use crate::registry;
+
+/// Reads everything that the plan of a ModelDeployment needs.
+pub async fn observe(
+    ctx: &Context,
+    object: &ModelDeployment,
+) -> Result<ModelDeploymentObserved, ObserveError> {
+    let subject = Subject::of(ctx, object).await?;
+    let workloads = ctx.caches.workloads.owned(&subject.uid);
+    let configs = ctx.caches.configs.owned(&subject.uid);
+    Ok(ModelDeploymentObserved {
+        stable: stable(ctx, object, &subject.namespace_uid).await?,
+        candidate: candidate(ctx, object, &subject.namespace_uid).await?,
+        alias_owner: alias_owner(&ctx.caches, object),
+        deployments: workloads
+            .iter()
+            .filter(|d| d.metadata.deletion_timestamp.is_none())
+            .map(|d| facts(d, &subject.uid))
+            .collect(),
+        configs: configs
+            .iter()
+            .filter(|c| c.metadata.deletion_timestamp.is_none())
+            .map(|c| (**c).clone())
+            .collect(),
+        service: service(ctx, &subject).await?,
+        pods: pods::serving(&ctx.caches, &subject.uid),
+        namespace_uid: subject.namespace_uid,
+    })
+}
+
+async fn stable(
+    ctx: &Context,
+    object: &ModelDeployment,
+    namespace_uid: &str,
+) -> Result<Option<VersionFacts>, registry::Error> {
+    let model = &object.spec.model;
+    if let Some(version) = model.version {
+        return ctx.registry.version(namespace_uid, &model.name, version).await;
+    }
+    if let Some(alias) = &model.alias {
+        return ctx.registry.version_by_alias(namespace_uid, &model.name, alias).await;
+    }
+    match &model.digest {
+        Some(digest) => ctx.registry.version_by_digest(namespace_uid, &model.name, digest).await,
+        None => Ok(None),
+    }
+}
+
+async fn candidate(
+    ctx: &Context,
+    object: &ModelDeployment,
+    namespace_uid: &str,
+) -> Result<Option<VersionFacts>, registry::Error> {
+    let model = &object.spec.model;
+    match &model.candidate_alias {
+        Some(alias) => ctx.registry.version_by_alias(namespace_uid, &model.name, alias).await,
+        None => Ok(None),
+    }
+}
+
+/// The oldest other ModelDeployment that moves the same alias, if it is older than this one.
+fn alias_owner(caches: &Caches, object: &ModelDeployment) -> Option<String> {
+    let model = &object.spec.model;
+    let (alias, _) = (model.alias.as_ref()?, model.candidate_alias.as_ref()?);
+    let age = |d: &ModelDeployment| (d.creation_timestamp(), d.uid());
+    let others = caches.deployments.state_filter(|other| {
+        other.namespace() == object.namespace()
+            && other.uid() != object.uid()
+            && other.spec.model.name == model.name
+            && other.spec.model.alias.as_ref() == Some(alias)
+            && other.spec.model.candidate_alias.is_some()
+            && other.metadata.deletion_timestamp.is_none()
+            && age(other) < age(object)
+    });
+    others.into_iter().min_by_key(|other| age(other)).map(|other| other.name_any())
+}
+
+/// The Service of that name, also one that is not ours: its name is the user's choice and may be
+/// taken.
+async fn service(ctx: &Context, subject: &Subject) -> Result<Option<(Service, bool)>, ObserveError> {
+    let cached = ctx.caches.services.get(&subject.namespace, &subject.name);
+    let found = match cached {
+        Some(service) => Some((*service).clone()),
+        None => ctx.get_live::<Service>("Service", &subject.namespace, &subject.name).await?,
+    };
+    Ok(found.map(|service| {
+        let ours = owned_by(&service.metadata, &subject.uid);
+        (service, ours)
+    }))
+}
+
+/// Facts of a child Deployment.
+pub fn facts(deployment: &Deployment, owner_uid: &str) -> DeploymentFacts {
+    let annotation = |key: &str| deployment.annotations().get(key).cloned().unwrap_or_default();
+    let empty = DeploymentStatus::default();
+    let status = deployment.status.as_ref().unwrap_or(&empty);
+    let ready = status.ready_replicas.unwrap_or_default();
+    let old = status.replicas.unwrap_or_default() - status.updated_replicas.unwrap_or_default();
+    DeploymentFacts {
+        name: deployment.name_any(),
+        uid: deployment.uid().unwrap_or_default(),
+        owned: owned_by(&deployment.metadata, owner_uid),
+        digest: annotation(names::ANNOTATION_MODEL_DIGEST),
+        version: annotation(names::ANNOTATION_MODEL_VERSION).parse().unwrap_or_default(),
+        image: image(deployment).unwrap_or_default(),
+        replicas: deployment.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1),
+        ready,
+        // the API counts ready pods of all templates: every old pod may be one of them
+        updated_ready: (ready - old.max(0)).max(0),
+        observed: status.observed_generation >= deployment.metadata.generation,
+        deadline_exceeded: deadline_exceeded(status),
+        live: deployment.clone(),
+    }
+}
+
+fn image(deployment: &Deployment) -> Option<String> {
+    let pod = deployment.spec.as_ref()?.template.spec.as_ref()?;
+    pod.containers.iter().find(|c| c.name == names::CONTAINER)?.image.clone()
+}
+
+fn deadline_exceeded(status: &DeploymentStatus) -> bool {
+    status.conditions.iter().flatten().any(|c| {
+        c.type_ == "Progressing"
+            && c.status == "False"
+            && c.reason.as_deref() == Some("ProgressDeadlineExceeded")
+    })
+}
+
+#[cfg(test)]
+#[path = "model_deployment_tests.rs"]
+mod tests;

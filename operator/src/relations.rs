@@ -1,0 +1,106 @@
+//! Which objects must be looked at when another one changes. Pure: reads the change and the caches.
+
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Resource, ResourceExt as _};
+use vitrine_crds::{Dataset, ModelDeployment, TrainingRun, names};
+
+/// An object to reconcile.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Target {
+    /// A Dataset.
+    Dataset(ObjectRef<Dataset>),
+    /// A TrainingRun.
+    TrainingRun(ObjectRef<TrainingRun>),
+    /// A ModelDeployment.
+    ModelDeployment(ObjectRef<ModelDeployment>),
+}
+
+/// The controller of a child, if it is one of ours.
+pub fn of_child(meta: &ObjectMeta) -> Option<Target> {
+    let owner = meta.owner_references.as_ref()?.iter().find(|o| o.controller == Some(true))?;
+    let group = owner.api_version.split('/').next()?;
+    if group != names::GROUP {
+        return None;
+    }
+    target(&owner.kind, &owner.name, meta.namespace.as_deref()?)
+}
+
+fn target(kind: &str, name: &str, namespace: &str) -> Option<Target> {
+    match kind {
+        "Dataset" => Some(Target::Dataset(ObjectRef::new(name).within(namespace))),
+        "TrainingRun" => Some(Target::TrainingRun(ObjectRef::new(name).within(namespace))),
+        "ModelDeployment" => Some(Target::ModelDeployment(ObjectRef::new(name).within(namespace))),
+        _ => None,
+    }
+}
+
+/// The resource behind a pod: its owner is a Job or ReplicaSet, its labels name the resource.
+pub fn of_pod(pod: &Pod) -> Option<Target> {
+    let name = pod.labels().get(names::LABEL_INSTANCE)?;
+    let kind = match pod.labels().get(names::LABEL_COMPONENT)?.as_str() {
+        names::ROLE_INGEST => "Dataset",
+        names::ROLE_TRAIN => "TrainingRun",
+        names::ROLE_SERVE => "ModelDeployment",
+        _ => return None,
+    };
+    target(kind, name, &pod.namespace()?)
+}
+
+/// A Dataset is awaited by itself, by runs that learn from it and by Datasets that test on it.
+pub fn of_dataset(changed: &Dataset, runs: &Store<TrainingRun>, datasets: &Store<Dataset>) -> Vec<Target> {
+    let name = changed.name_any();
+    let learning = runs
+        .state_filter(|run| same_namespace(run, changed) && run.spec.dataset_ref.name == name)
+        .into_iter()
+        .map(|run| Target::TrainingRun(ObjectRef::from_obj(&*run)));
+    let testing = datasets
+        .state_filter(|other| {
+            let test = other.spec.split.test.as_ref();
+            same_namespace(other, changed) && test.is_some_and(|t| t.dataset_ref.name == name)
+        })
+        .into_iter()
+        .map(|other| Target::Dataset(ObjectRef::from_obj(&*other)));
+    std::iter::once(Target::Dataset(ObjectRef::from_obj(changed))).chain(learning).chain(testing).collect()
+}
+
+/// A run that registered something is news for the deployments of that model.
+pub fn of_run(changed: &TrainingRun, deployments: &Store<ModelDeployment>) -> Vec<Target> {
+    let mut targets = vec![Target::TrainingRun(ObjectRef::from_obj(changed))];
+    let registered = changed.status.as_ref().and_then(|s| s.model.as_ref());
+    if let Some(model) = registered {
+        targets.extend(serving(&model.name, changed, deployments));
+    }
+    targets
+}
+
+/// A deployment may own or have moved an alias that others of the same model follow.
+pub fn of_deployment(changed: &ModelDeployment, deployments: &Store<ModelDeployment>) -> Vec<Target> {
+    let mut targets = vec![Target::ModelDeployment(ObjectRef::from_obj(changed))];
+    for target in serving(&changed.spec.model.name, changed, deployments) {
+        if !targets.contains(&target) {
+            targets.push(target);
+        }
+    }
+    targets
+}
+
+fn serving<'a>(
+    model: &'a str,
+    changed: &'a impl Resource,
+    deployments: &Store<ModelDeployment>,
+) -> impl Iterator<Item = Target> {
+    deployments
+        .state_filter(|d| same_namespace(d, changed) && d.spec.model.name == model)
+        .into_iter()
+        .map(|d| Target::ModelDeployment(ObjectRef::from_obj(&*d)))
+}
+
+fn same_namespace(a: &impl Resource, b: &impl Resource) -> bool {
+    a.meta().namespace == b.meta().namespace
+}
+
+#[cfg(test)]
+#[path = "relations_tests.rs"]
+mod tests;

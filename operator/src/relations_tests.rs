@@ -1,0 +1,110 @@
+//! Every arrow between kinds, and none across namespaces.
+
+use kube::runtime::reflector::store;
+use kube::runtime::watcher::Event;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn dataset(namespace: &str, name: &str, test: Option<&str>) -> Dataset {
+    let split = test.map_or(json!({}), |t| json!({"test": {"datasetRef": {"name": t}}}));
+    object(json!({
+        "apiVersion": "vitrine.dev/v1alpha1", "kind": "Dataset",
+        "metadata": {"namespace": namespace, "name": name},
+        "spec": {"source": {"pvc": {"claimName": "c"}, "files": {"features": "f.csv"}}, "schema": {"text": ["t"]}, "split": split},
+    }))
+}
+
+fn run(namespace: &str, name: &str, registered: bool) -> TrainingRun {
+    let mut run: TrainingRun = object(json!({
+        "apiVersion": "vitrine.dev/v1alpha1", "kind": "TrainingRun",
+        "metadata": {"namespace": namespace, "name": name},
+        "spec": {"datasetRef": {"name": "data"}, "output": {"model": "m"}},
+    }));
+    if registered {
+        run.status = Some(object(
+            json!({"conditions": [], "model": {"name": "m", "version": 1, "digest": "d", "bytes": 1}}),
+        ));
+    }
+    run
+}
+
+fn deployment(namespace: &str, name: &str, model: &str) -> ModelDeployment {
+    object(json!({
+        "apiVersion": "vitrine.dev/v1alpha1", "kind": "ModelDeployment",
+        "metadata": {"namespace": namespace, "name": name},
+        "spec": {"model": {"name": model, "alias": "champion"}},
+    }))
+}
+
+fn object<T: serde::de::DeserializeOwned>(value: Value) -> T {
+    serde_json::from_value(value).unwrap()
+}
+
+fn stored<K>(objects: Vec<K>) -> Store<K>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    let (reader, mut writer) = store();
+    for object in objects {
+        writer.apply_watcher_event(&Event::Apply(object));
+    }
+    reader
+}
+
+fn at<K: Resource<DynamicType = ()>>(name: &str) -> ObjectRef<K> {
+    ObjectRef::new(name).within("a")
+}
+
+#[test]
+fn a_dataset_wakes_its_runs_and_those_that_test_on_it() {
+    let runs = stored(vec![run("a", "mine", false), run("b", "other", false)]);
+    let datasets = stored(vec![dataset("a", "uses", Some("data")), dataset("b", "uses", Some("data"))]);
+    let targets = of_dataset(&dataset("a", "data", None), &runs, &datasets);
+    assert_eq!(
+        targets,
+        [Target::Dataset(at("data")), Target::TrainingRun(at("mine")), Target::Dataset(at("uses"))]
+    );
+}
+
+#[test]
+fn a_run_wakes_deployments_only_once_it_registered_something() {
+    let deployments = stored(vec![
+        deployment("a", "serves", "m"),
+        deployment("a", "else", "n"),
+        deployment("b", "far", "m"),
+    ]);
+    assert_eq!(of_run(&run("a", "r", false), &deployments), [Target::TrainingRun(at("r"))]);
+    assert_eq!(
+        of_run(&run("a", "r", true), &deployments),
+        [Target::TrainingRun(at("r")), Target::ModelDeployment(at("serves"))]
+    );
+}
+
+#[test]
+fn a_deployment_wakes_others_of_its_model_and_itself_once() {
+    let deployments = stored(vec![deployment("a", "one", "m"), deployment("a", "two", "m")]);
+    assert_eq!(
+        of_deployment(&deployment("a", "one", "m"), &deployments),
+        [Target::ModelDeployment(at("one")), Target::ModelDeployment(at("two"))]
+    );
+}
+
+#[test]
+fn a_child_wakes_its_controller_and_nobody_else() {
+    let meta = |api: &str, controller: bool| -> ObjectMeta {
+        object(json!({"namespace": "a", "name": "c", "ownerReferences": [
+            {"apiVersion": api, "kind": "TrainingRun", "name": "r", "uid": "u", "controller": controller}]}))
+    };
+    assert_eq!(of_child(&meta("vitrine.dev/v1alpha1", true)), Some(Target::TrainingRun(at("r"))));
+    assert_eq!(of_child(&meta("vitrine.dev/v1alpha1", false)), None);
+    assert_eq!(of_child(&meta("example.com/v1", true)), None);
+}
+
+#[test]
+fn a_pod_wakes_the_resource_its_labels_name() {
+    let pod: Pod = object(json!({"metadata": {"namespace": "a", "name": "p", "labels":
+        {names::LABEL_COMPONENT: names::ROLE_SERVE, names::LABEL_INSTANCE: "d"}}}));
+    assert_eq!(of_pod(&pod), Some(Target::ModelDeployment(at("d"))));
+    assert_eq!(of_pod(&Pod::default()), None);
+}
