@@ -35,7 +35,7 @@ const IMMUTABLE: &str = "a TrainingRun's spec is fixed once created, except susp
     printcolumn(name = "Succeeded", type_ = "string", json_path = ".status.conditions[?(@.type==\"Succeeded\")].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Succeeded\")].reason"),
     printcolumn(name = "Progress", type_ = "string", json_path = ".status.progress.summary"),
-    printcolumn(name = "Metric", type_ = "string", json_path = ".status.best.summary"),
+    printcolumn(name = "CV-Metric", type_ = "string", json_path = ".status.best.summary"),
     printcolumn(name = "Dataset", type_ = "string", json_path = ".spec.datasetRef.name"),
     printcolumn(name = "Model", type_ = "string", json_path = ".status.model.name"),
     printcolumn(name = "Version", type_ = "integer", json_path = ".status.model.version"),
