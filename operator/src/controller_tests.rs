@@ -180,14 +180,26 @@ async fn h9_disruptions_are_free_data_errors_final_and_two_pods_never_wanted_at_
 
 #[tokio::test]
 async fn the_status_of_an_object_that_is_gone_is_no_failure() {
-    for (code, reason) in [(404, "NotFound"), (409, "Conflict")] {
-        let server = Server::new(move |_| refusal(code, reason));
+    let status = async |code, reason, live: &'static str| {
+        let server = Server::new(move |seen| match (seen.method.as_str(), live) {
+            ("GET", "") => refusal(404, "NotFound"),
+            ("GET", uid) => {
+                let mut object = serde_json::to_value(dataset("d")).unwrap();
+                object["metadata"]["uid"] = json!(uid);
+                (200, object)
+            }
+            _ => refusal(code, reason),
+        });
         let world = world(&server, LONG).await;
-        apply::status(&world.ctx, &dataset("d"), &DatasetStatus::default()).await.unwrap();
+        apply::status(&world.ctx, &dataset("d"), &DatasetStatus::default()).await
+    };
+    status(404, "NotFound", "").await.unwrap();
+    // the test of the UID failed, or somebody else was quicker: gone, a successor, or still the same
+    for (code, reason) in [(409, "Conflict"), (422, "Invalid")] {
+        status(code, reason, "").await.unwrap();
+        status(code, reason, "successor").await.unwrap();
+        status(code, reason, "d-uid").await.unwrap_err();
     }
-    let server = Server::new(|_| refusal(422, "Invalid"));
-    let world = world(&server, LONG).await;
-    apply::status(&world.ctx, &dataset("d"), &DatasetStatus::default()).await.unwrap_err();
 }
 
 #[test]

@@ -86,6 +86,11 @@ impl CallError {
         self.status().is_some_and(|s| s.code == 409 && !s.is_already_exists())
     }
 
+    /// The request cannot be carried out as it is.
+    pub fn is_invalid(&self) -> bool {
+        self.status().is_some_and(|s| s.code == 422)
+    }
+
     /// One word of a short list.
     pub fn category(&self) -> &'static str {
         match self.status().map(|s| s.code) {

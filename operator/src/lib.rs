@@ -13,6 +13,7 @@ pub mod context;
 pub mod controller;
 pub mod error;
 pub mod events;
+pub mod failpoints;
 pub mod gateway;
 pub mod http;
 pub mod index;

@@ -18,6 +18,8 @@ use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt as _, path::Path
 use sha2::{Digest as _, Sha256};
 use vitrine_contract::{DIGEST_PREFIX, is_digest};
 
+use crate::failpoints;
+
 /// Bytes that are gathered before they are written: the memory of one upload.
 const PART: usize = 1024 * 1024;
 /// File whose lock keeps a second process out.
@@ -180,7 +182,10 @@ impl Store {
         let doing = || format!("writing blob {digest} of {length} bytes");
         let mut upload = self.inner.put_multipart(&key).await.map_err(|e| backend(doing(), e))?;
         let written = match write_verified(upload.as_mut(), digest, length, body).await {
-            Ok(()) => upload.complete().await.map_err(|e| backend(doing(), e)),
+            Ok(()) => {
+                failpoints::pass("blob-staged");
+                upload.complete().await.map(|_| ()).map_err(|e| backend(doing(), e))
+            }
             Err(e) => Err(e),
         };
         if let Err(error) = written {
@@ -190,6 +195,7 @@ impl Store {
             }
             return Err(error);
         }
+        failpoints::pass("blob-written");
         Ok(())
     }
 }

@@ -77,7 +77,7 @@ impl Server {
                 let seen = Seen {
                     method: head.method.to_string(),
                     path: head.uri.path().to_owned(),
-                    body: serde_json::from_slice(&body).unwrap_or(Value::Null),
+                    body: object_of(head.uri.path(), serde_json::from_slice(&body).unwrap_or(Value::Null)),
                 };
                 server.seen.lock().unwrap().push(seen.clone());
                 let (code, answer) = (server.answer)(seen).await;
@@ -105,6 +105,17 @@ pub fn usual(seen: &Seen) -> (u16, Value) {
         "GET" => refusal(404, "NotFound"),
         _ => (200, with_spec(seen)),
     }
+}
+
+/// A JSON patch of a status as the part of the object that it speaks of.
+fn object_of(path: &str, body: Value) -> Value {
+    let Some(operations) = body.as_array() else { return body };
+    let of = |path: &str| operations.iter().find(|o| o["path"] == path).map(|o| o["value"].clone());
+    let kind = if path.contains("/datasets/") { "Dataset" } else { "ModelDeployment" };
+    json!({
+        "apiVersion": "vitrine.dev/v1alpha1", "kind": kind,
+        "metadata": {"name": "x", "uid": of("/metadata/uid")}, "status": of("/status"),
+    })
 }
 
 /// What was sent, with what the type needs to be read back.

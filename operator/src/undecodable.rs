@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
-use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::api::{Api, DynamicObject};
 use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::json;
 use tokio::sync::Notify;
@@ -16,6 +16,7 @@ use vitrine_crds::names;
 use vitrine_plan::status::{Kind, undecodable};
 use vitrine_plan::{Event, EventType};
 
+use crate::apply::{status_params, status_patch};
 use crate::context::Context;
 use crate::error::brief;
 use crate::watch::Unreadable;
@@ -121,17 +122,15 @@ async fn tell_one(ctx: &Context, found: &Found, kind: &'static str, namespace: &
     );
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(names::GROUP, names::VERSION, kind));
     let api: Api<DynamicObject> = Api::namespaced_with(ctx.client.clone(), namespace, &resource);
-    let body = json!({
-        "apiVersion": resource.api_version,
-        "kind": kind,
-        "metadata": {"name": name, "namespace": namespace, "uid": meta.uid},
-        "status": {
-            "observedGeneration": meta.generation,
-            "conditions": undecodable(found.kind, meta.generation, &message, &Context::now()),
-        },
+    let status = json!({
+        "observedGeneration": meta.generation,
+        "conditions": undecodable(found.kind, meta.generation, &message, &Context::now()),
     });
-    let params = PatchParams::apply(names::FIELD_MANAGER).force();
-    if let Err(error) = api.patch_status(name, &params, &Patch::Apply(&body)).await {
+    let written = match status_patch(meta.uid.as_deref().unwrap_or_default(), &status) {
+        Ok(patch) => api.patch_status(name, &status_params(), &patch).await.map(|_| ()),
+        Err(error) => Err(kube::Error::SerdeError(error)),
+    };
+    if let Err(error) = written {
         tracing::warn!(kind, namespace, name, error = brief(&error), "condition not written");
     }
     let reference = ObjectReference {

@@ -10,7 +10,7 @@ use vitrine_crds::names;
 use vitrine_plan::Plan;
 
 use crate::context::{Context, call_error};
-use crate::error::ApplyError;
+use crate::error::{ApplyError, CallError};
 use crate::kind::Kind;
 
 /// Carries the plan of an object out.
@@ -38,30 +38,54 @@ pub async fn apply<K: Kind>(ctx: &Context, object: &K, plan: Plan<K::State>) -> 
     Ok(())
 }
 
-/// Writes the whole status. The UID keeps the status of an object from its successor of the same
-/// name; an object that is gone needs none.
+/// Writes the whole status; an object that is gone needs none.
 pub async fn status<K: Kind>(ctx: &Context, object: &K, status: &K::State) -> Result<(), ApplyError> {
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-    let body = json!({
-        "apiVersion": K::api_version(&()),
-        "kind": K::NAME,
-        "metadata": {"name": name, "namespace": namespace, "uid": object.uid()},
-        "status": status,
-    });
-    let params = PatchParams::apply(names::FIELD_MANAGER).force();
-    let written = ctx.api::<K>(&namespace).patch_status(&name, &params, &Patch::Apply(&body)).await;
-    match written.map_err(|source| call_error("write the status of", K::NAME, &namespace, &name, source)) {
+    let failed = |source| call_error("write the status of", K::NAME, &namespace, &name, source);
+    let uid = object.uid().unwrap_or_default();
+    let patch = status_patch(&uid, status).map_err(|e| failed(kube::Error::SerdeError(e)))?;
+    let written = ctx.api::<K>(&namespace).patch_status(&name, &status_params(), &patch).await;
+    match written.map_err(failed) {
         Ok(_) => {
             ctx.metrics.wrote("status", K::PLURAL);
             Ok(())
         }
-        // deleted, or deleted and made anew: the watch tells about the successor
-        Err(error) if error.is_not_found() || error.is_conflict() => {
-            tracing::debug!(%error, "status of an object that is gone");
+        Err(error) if error.is_not_found() => {
+            gone(&error);
+            Ok(())
+        }
+        // a refusal of the test is a successor of the same name: its own events tell about it
+        Err(error) if error.is_conflict() || error.is_invalid() => {
+            let live = ctx.get_live::<K>(K::NAME, &namespace, &name).await?;
+            if live.is_some_and(|live| live.uid() == object.uid()) {
+                return Err(error.into());
+            }
+            gone(&error);
             Ok(())
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// The write of a whole status, for the object with this UID only. Server-side apply cannot say that: the
+/// status of a custom resource is written whatever UID the applied object names, and the successor of a
+/// deleted object would get its predecessor's status.
+pub fn status_patch(uid: &str, status: &impl serde::Serialize) -> Result<Patch<()>, serde_json::Error> {
+    let operations = json!([
+        {"op": "test", "path": "/metadata/uid", "value": uid},
+        {"op": "add", "path": "/status", "value": status},
+    ]);
+    Ok(Patch::Json(serde_json::from_value(operations)?))
+}
+
+/// Who writes status.
+pub fn status_params() -> PatchParams {
+    PatchParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PatchParams::default() }
+}
+
+/// Nobody reads the status of an object that does not exist.
+fn gone(error: &CallError) {
+    tracing::debug!(%error, "status of an object that is gone");
 }
 
 #[cfg(test)]

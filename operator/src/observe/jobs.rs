@@ -29,9 +29,9 @@ pub struct Work {
     pub leftovers: Vec<ChildRef>,
 }
 
-/// Reads the Job of that name and everything around it. A settled object starts no Job, so for it
-/// the cache is enough; else a Job that the cache lacks is asked for, since a stale cache must not
-/// start a second one.
+/// Reads the Job of that name and everything around it. A Job that the cache lacks is asked for, since
+/// a stale cache must not start a second one. A settled object starts none: for it the cache is enough,
+/// unless there is a config, which goes only when its Job is really gone.
 pub async fn observe(
     ctx: &Context,
     subject: &Subject,
@@ -46,7 +46,7 @@ pub async fn observe(
     work.config = config.map(|c| (*c).clone());
     let job = match ctx.caches.jobs.get(&subject.namespace, name) {
         Some(job) => Some((*job).clone()),
-        None if settled => None,
+        None if settled && work.config.is_none() => None,
         None => ctx.get_live::<Job>("Job", &subject.namespace, name).await?,
     };
     let Some(job) = job else { return Ok(work) };

@@ -7,12 +7,14 @@ use vitrine_plan::{Registration, RegistryOp, VersionFacts};
 
 use super::error::{Error, database, report};
 use super::{Registry, now};
+use crate::failpoints;
 
 type Tx = Transaction<'static, Sqlite>;
 
 impl Registry {
     /// Carries out one write of a plan, once.
     pub async fn apply(&self, op: &RegistryOp, epoch: i64) -> Result<(), Error> {
+        failpoints::pass("registry-before");
         // Files are looked at before the transaction: the only writer should not wait for a disk.
         for (namespace_uid, blob) in needed(op) {
             self.require_bytes(namespace_uid, blob).await?;
@@ -33,7 +35,10 @@ impl Registry {
             }
             RegistryOp::RecordRollout { .. } => record_rollout(&mut tx, op).await?,
         }
-        tx.commit().await.map_err(database("committing to the registry"))
+        failpoints::pass("registry-uncommitted");
+        tx.commit().await.map_err(database("committing to the registry"))?;
+        failpoints::pass("registry-committed");
+        Ok(())
     }
 
     /// Begins a transaction of the leader with this epoch. The check is a write, so that it also

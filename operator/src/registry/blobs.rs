@@ -5,6 +5,7 @@ use vitrine_contract::report::{Message, Outcome, Progress};
 
 use super::error::{Error, database, report};
 use super::{Registry, now};
+use crate::failpoints;
 
 /// Who wrote a blob.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +37,7 @@ impl Registry {
         bytes: u64,
         writer: Writer<'_>,
     ) -> Result<(), Error> {
+        failpoints::pass("blob-unrecorded");
         sqlx::query(
             "INSERT INTO blobs (namespace_uid, digest, bytes, owner_uid, job_uid, stored_at) \
              VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (namespace_uid, digest) DO NOTHING",
@@ -49,6 +51,7 @@ impl Registry {
         .execute(&self.writer)
         .await
         .map_err(database("recording a blob"))?;
+        failpoints::pass("blob-recorded");
         Ok(())
     }
 
@@ -85,6 +88,7 @@ impl Registry {
     ) -> Result<(), Error> {
         let doing = "storing a result";
         let succeeded = !matches!(message.outcome, Outcome::Failed(_));
+        failpoints::pass("result-before");
         sqlx::query(
             "INSERT INTO results (job_uid, namespace_uid, pod_uid, succeeded, message, posted_at) \
              VALUES ($1, $2, $3, $4, $5, $6) \
@@ -100,6 +104,7 @@ impl Registry {
         .execute(&self.writer)
         .await
         .map_err(database(doing))?;
+        failpoints::pass("result-stored");
         Ok(())
     }
 

@@ -82,6 +82,7 @@ impl Registry {
             .fetch_one(&self.writer)
             .await;
         let (epoch,): (i64,) = taken.map_err(database("taking the leader's epoch"))?;
+        crate::failpoints::pass("epoch-taken");
         Ok(epoch)
     }
 

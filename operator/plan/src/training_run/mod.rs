@@ -162,7 +162,13 @@ impl Case<'_> {
         let learned = inputs(self.object, self.dataset(), self.seen.config.as_ref(), self.policy)
             .filter(|i| i.dataset_digest == version.dataset_digest);
         if !moves {
-            let mut plan = self.rest(status::ended(self.object, self.seen, &end, learned, &self.now), SOON);
+            let mut ended = status::ended(self.object, self.seen, &end, learned, &self.now);
+            // where no status could be written on the way, the Job is named at the end
+            if let (None, Some(made)) = (&ended.job_name, self.made()) {
+                ended.job_name = Some(made.job_name);
+                ended.attempts = Some(made.number);
+            }
+            let mut plan = self.rest(ended, SOON);
             plan.apply = jobs::retire(self.seen.job.as_ref(), self.valid.spec.ttl_seconds_after_finished);
             return plan;
         }
