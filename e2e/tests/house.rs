@@ -20,6 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("vitrine-trainer", &["vitrine-model", "vitrine-contract", "vitrine-gateway-client"]),
     ("vitrine-server", &["vitrine-model", "vitrine-contract", "vitrine-gateway-client"]),
     ("vitrine-e2e", &["vitrine-crds"]),
+    ("vitrine-faults", &["vitrine-crds", "vitrine-contract", "vitrine-gateway-client"]),
 ];
 
 /// Arrows that exist for tests only: the gateway is tested with the client that the pods use.

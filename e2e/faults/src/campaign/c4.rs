@@ -1,0 +1,204 @@
+//! C4, leaders: the Lease is stolen, the leader is paused past its Lease with a write in flight, cut off
+//! from the apiserver, or joined by a second process. A Lease is no lock: what holds is the epoch in the
+//! registry, the lock on the volume, and names and UIDs in the cluster.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::ValueEnum;
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::api::{Api, Patch, PatchParams};
+use rustix::process::Signal;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+use vitrine_crds::names::LEASE;
+
+use crate::case::collect;
+use crate::operator::Operator;
+use crate::oracle::{Reference, Violation, judge};
+use crate::proxy::rules::{Action, Point, Rule};
+use crate::rig::SYSTEM;
+use crate::stage::{Run, Stage};
+use crate::workload;
+
+/// Longest time in which a leader that lost its Lease may go on (it renews every few seconds and gives
+/// up 16 s after the last renewal).
+const DEPOSED: Duration = Duration::from_secs(20);
+
+/// What happens to the leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+pub enum Story {
+    /// Somebody edits the holder of the Lease.
+    Stolen,
+    /// Paused before a registration; meanwhile another leader took the epoch.
+    PausedBeforeRegistering,
+    /// Paused within the transaction: no other leader can take the epoch.
+    PausedWithinTransaction,
+    /// Paused with a Job's create on the wire, which arrives after the Lease went to somebody else.
+    PausedOnTheWire,
+    /// No connection to the apiserver for longer than the Lease lasts.
+    Partitioned,
+    /// Every second renewal is answered with a conflict.
+    Storm,
+    /// A second process on the same volume.
+    Second,
+}
+
+impl Story {
+    /// All of them.
+    pub fn all() -> &'static [Self] {
+        Self::value_variants()
+    }
+}
+
+/// Plays a story in the workload `promote`; what must hold is what must hold after any run.
+pub async fn play(
+    stage: &mut Stage,
+    story: Story,
+    reference: &Reference,
+    quiet: Duration,
+) -> Result<Vec<Violation>> {
+    let workload = workload::named("promote").context("workload promote")?;
+    let mut run = stage.prepare().await?;
+    let failpoint = match story {
+        // the second registry write of the workload registers the first version
+        Story::PausedBeforeRegistering => Some("registry-before:2:stop"),
+        Story::PausedWithinTransaction => Some("registry-uncommitted:2:stop"),
+        _ => None,
+    };
+    run.operator.start(failpoint)?;
+    run.started().await?;
+    let trouble = async {
+        run.steps(&workload.steps[..2]).await?;
+        disturb(&mut run, story).await?;
+        run.steps(&workload.steps[2..]).await?;
+        run.settle(quiet).await
+    }
+    .await
+    .err()
+    .map(|e| format!("{e:#}"));
+    let evidence = collect(&mut run, trouble).await?;
+    run.end().await?;
+    Ok(judge(&evidence, Some(reference)))
+}
+
+async fn disturb(run: &mut Run<'_>, story: Story) -> Result<()> {
+    match story {
+        Story::Stolen => {
+            steal(run).await?;
+            deposed(run).await
+        }
+        Story::Partitioned => {
+            run.operator.proxy.set_down(true);
+            let ended = deposed(run).await;
+            run.operator.proxy.set_down(false);
+            ended
+        }
+        Story::Storm => {
+            let conflict = Action::status(409, "Conflict");
+            for nth in [1, 3, 5] {
+                run.operator.proxy.add(Rule::nth("patch", "leases", nth, Point::Before, conflict.clone()));
+            }
+            Ok(())
+        }
+        Story::Second => second(run).await,
+        Story::PausedOnTheWire => on_the_wire(run).await,
+        Story::PausedBeforeRegistering | Story::PausedWithinTransaction => in_registry(run, story).await,
+    }
+}
+
+/// Gives the Lease to somebody who does not exist.
+async fn steal(run: &Run<'_>) -> Result<()> {
+    let leases = Api::<Lease>::namespaced(run.stage.rig.admin.clone(), SYSTEM);
+    let now = k8s_openapi::jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.000000Z").to_string();
+    let theft = json!({"spec": {"holderIdentity": "thief", "renewTime": now, "acquireTime": now}});
+    leases.patch(LEASE, &PatchParams::default(), &Patch::Merge(theft)).await?;
+    Ok(())
+}
+
+/// The leader must end, and until then write nothing any more after its time is over.
+async fn deposed(run: &mut Run<'_>) -> Result<()> {
+    let start = Instant::now();
+    let status = run.operator.ended(DEPOSED).await.context("the deposed leader goes on")?;
+    ensure!(!status.success(), "a deposed leader ends with a failure, so that it is started again");
+    let late = run.operator.proxy.writes().into_iter().filter(|e| e.at > start + DEPOSED).count();
+    ensure!(late == 0, "{late} writes of a leader whose Lease was over");
+    Ok(())
+}
+
+/// A second process on the same volume refuses to start, says why, and disturbs nobody.
+async fn second(run: &mut Run<'_>) -> Result<()> {
+    let folder = run.operator.dir.clone();
+    let mut second = Operator::new(&run.stage.rig, &run.stage.programs, "second", Some(&folder)).await?;
+    second.start(None)?;
+    let status = second.ended(Duration::from_secs(10)).await?;
+    ensure!(!status.success(), "a second process on the same volume must not start");
+    ensure!(second.log().contains("locked by another process"), "it says why: {}", second.log());
+    ensure!(second.proxy.writes().is_empty(), "it writes nothing");
+    ensure!(run.operator.running(), "the first goes on");
+    Ok(())
+}
+
+/// A create leaves the leader and is held up until long after the leader lost its Lease.
+async fn on_the_wire(run: &mut Run<'_>) -> Result<()> {
+    run.operator.proxy.add(Rule::nth("create", "jobs", 1, Point::Before, Action::Hold));
+    let next = workload::run("first", 42);
+    run.step(&crate::workload::Step::Apply(next)).await?;
+    run.until("the create on the wire", async |run| Ok(run.operator.proxy.rules_left() == 0)).await?;
+    run.operator.signal(Signal::STOP);
+    steal(run).await?;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    run.operator.proxy.release();
+    run.operator.signal(Signal::CONT);
+    deposed(run).await
+}
+
+/// The leader stops itself at a place in the registry; another one takes the epoch, or cannot.
+async fn in_registry(run: &mut Run<'_>, story: Story) -> Result<()> {
+    run.step(&crate::workload::Step::Apply(workload::run("first", 42))).await?;
+    let pid = run.operator.pid().context("the operator runs")?;
+    run.until("the leader to stop itself", async |_| Ok(is_stopped(pid))).await?;
+    let rows = versions(run).await?;
+    let taken = take_epoch(run).await;
+    steal(run).await?;
+    run.operator.signal(Signal::CONT);
+    if story == Story::PausedWithinTransaction {
+        ensure!(taken.is_err(), "the epoch was taken within another leader's transaction");
+        return deposed(run).await;
+    }
+    taken?;
+    deposed(run).await?;
+    ensure!(versions(run).await? == rows, "a deposed leader registered a version");
+    if !run.operator.log().contains("another process leads") {
+        bail!("the deposed leader does not say why it stops");
+    }
+    Ok(())
+}
+
+fn is_stopped(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'))
+}
+
+async fn pool(run: &Run<'_>) -> Result<sqlx::SqlitePool> {
+    let file = run.operator.dir.join("registry/registry.db");
+    let options = SqliteConnectOptions::new().filename(file).busy_timeout(Duration::from_secs(1));
+    Ok(SqlitePoolOptions::new().max_connections(1).connect_with(options).await?)
+}
+
+/// What another leader does first.
+async fn take_epoch(run: &Run<'_>) -> Result<()> {
+    let pool = pool(run).await?;
+    let done = sqlx::query("UPDATE fence SET epoch = epoch + 1 WHERE id = 1").execute(&pool).await;
+    pool.close().await;
+    done.context("taking the epoch")?;
+    Ok(())
+}
+
+async fn versions(run: &Run<'_>) -> Result<i64> {
+    let pool = pool(run).await?;
+    let (rows,): (i64,) = sqlx::query_as("SELECT count(*) FROM versions").fetch_one(&pool).await?;
+    pool.close().await;
+    Ok(rows)
+}

@@ -1,0 +1,128 @@
+//! Fault campaigns against the real operator: a real apiserver, scripted workloads, faults on the wire
+//! and around database writes, and invariants that are judged after every run. See `README.md`.
+
+mod campaign;
+mod case;
+mod completer;
+mod operator;
+mod oracle;
+mod pki;
+mod process;
+mod proxy;
+mod rig;
+mod runner;
+mod stage;
+mod workload;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+
+use campaign::c4::Story;
+use campaign::{Campaign, Case};
+use rig::Programs;
+
+use runner::{Plan, Report};
+
+/// Fault campaigns against the operator; e2e/faults/run builds what is needed and calls this.
+#[derive(Debug, Parser)]
+#[command(name = "vitrine-faults", version)]
+struct Cli {
+    /// Which campaign.
+    campaign: Campaign,
+    /// At most so many cases, chosen by the seed; all if absent.
+    #[arg(long)]
+    sample: Option<usize>,
+    /// Chooses the sample.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Rigs at once; each takes about half a gigabyte of memory.
+    #[arg(long, default_value_t = 2)]
+    jobs: usize,
+    /// Seconds without a write at the end of each run.
+    #[arg(long, default_value_t = 2.0)]
+    quiet: f64,
+    /// Only this workload; may be given several times.
+    #[arg(long)]
+    workload: Vec<String>,
+    /// Runs one case again, as a finding printed it.
+    #[arg(long, value_name = "JSON")]
+    repro: Option<String>,
+    /// Only this story of C4.
+    #[arg(long)]
+    story: Option<Story>,
+    /// Ends after so many findings.
+    #[arg(long, default_value_t = 20)]
+    stop_after: usize,
+    /// Folder with etcd, kube-apiserver, kube-controller-manager and helm.
+    #[arg(long, env = "VITRINE_FAULTS_KUBE")]
+    kube: PathBuf,
+    /// The operator, built with the feature `failpoints`.
+    #[arg(long, env = "VITRINE_FAULTS_OPERATOR")]
+    operator: PathBuf,
+    /// The chart.
+    #[arg(long, env = "VITRINE_FAULTS_CHART")]
+    chart: PathBuf,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let cli = Cli::parse();
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .map_err(|_| anyhow::anyhow!("a TLS provider was there already"))?;
+    let plan = Plan {
+        programs: Programs { kube: cli.kube, operator: cli.operator, chart: cli.chart },
+        jobs: cli.jobs,
+        sample: cli.sample,
+        seed: cli.seed,
+        quiet: Duration::from_secs_f64(cli.quiet),
+        only: cli.workload,
+        stop_after: cli.stop_after,
+    };
+    let report = tokio::select! {
+        report = run(&plan, cli.campaign, cli.story, cli.repro.as_deref()) => report?,
+        // what was started is ended and what was written is removed on the way out
+        () = told_to_stop() => bail!("stopped"),
+    };
+    conclude(&report)
+}
+
+async fn told_to_stop() {
+    let Ok(mut terminated) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    tokio::select! {
+        _ = terminated.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}
+
+async fn run(plan: &Plan, campaign: Campaign, story: Option<Story>, repro: Option<&str>) -> Result<Report> {
+    if let Some(text) = repro {
+        let case: Case = serde_json::from_str(text).context("--repro takes the JSON of a finding")?;
+        return runner::again(plan, &case).await;
+    }
+    match campaign {
+        Campaign::C4 => runner::leaders(plan, story).await,
+        Campaign::C8 => runner::poison(plan).await,
+        of_cases => runner::campaign(plan, of_cases).await,
+    }
+}
+
+/// Prints what was found; a violation is a failure.
+fn conclude(report: &Report) -> Result<()> {
+    for (repro, seen) in &report.findings {
+        println!("finding: {repro}");
+        for line in seen {
+            println!("    {line}");
+        }
+    }
+    println!("violations by invariant: {:?}", runner::by_invariant(report));
+    println!("RESULT {}", report.line());
+    if report.findings.is_empty() {
+        return Ok(());
+    }
+    bail!("{} of {} runs violated an invariant", report.findings.len(), report.runs)
+}

@@ -1,0 +1,186 @@
+//! The operator under test: the real program, with its own folders and its own proxy.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use rustix::process::Signal;
+
+use crate::process::Process;
+use crate::proxy::Proxy;
+use crate::rig::{Programs, Rig, SYSTEM, client, free_port, kubeconfig_of};
+
+/// Longest time for the operator to lead.
+const START: Duration = Duration::from_secs(40);
+
+/// An operator with its state; it may run or not.
+pub struct Operator {
+    /// In front of its apiserver.
+    pub proxy: Proxy,
+    /// Its folder.
+    pub dir: PathBuf,
+    program: PathBuf,
+    args: Vec<String>,
+    env: Vec<(String, String)>,
+    http: u16,
+    process: Option<Process>,
+    starts: u32,
+}
+
+impl Operator {
+    /// Prepares one under a name, which is its identity in the election. `share`: the folder of
+    /// another one, whose registry it takes over.
+    pub async fn new(rig: &Rig, programs: &Programs, name: &str, share: Option<&Path>) -> Result<Self> {
+        let dir = share.map_or_else(|| rig.dir.path().join(name), Path::to_owned);
+        std::fs::create_dir_all(&dir)?;
+        let proxy = Proxy::start(client(&rig.url, &rig.ca, None)?).await?;
+        let kubeconfig = dir.join(format!("{name}.kubeconfig"));
+        std::fs::write(&kubeconfig, kubeconfig_of(&proxy.url(), None, &rig.token))?;
+        let (http, gateway) = (free_port()?, free_port()?);
+        let resources = r#"{"requests":{"cpu":"10m","memory":"16Mi"},"limits":{"memory":"64Mi"}}"#;
+        let flag = |key: &str, value: &str| format!("--{key}={value}");
+        let path = |sub: &str| dir.join(sub).display().to_string();
+        let args = vec![
+            "run".to_owned(),
+            flag("namespace", SYSTEM),
+            flag("pod-name", name),
+            flag("trainer-image", "localhost/vitrine-trainer:faults"),
+            flag("server-image", "localhost/vitrine-server:faults"),
+            flag("gateway-url", &format!("https://localhost:{gateway}")),
+            flag("gateway-bind", &format!("127.0.0.1:{gateway}")),
+            flag("http-bind", &format!("127.0.0.1:{http}")),
+            flag("registry-dir", &path("registry")),
+            flag("artifacts-dir", &path("artifacts")),
+            flag("ingest-resources", resources),
+            flag("train-resources", resources),
+            flag("serve-resources", resources),
+            flag("log-format", "json"),
+        ];
+        let env = vec![
+            ("KUBECONFIG".to_owned(), kubeconfig.display().to_string()),
+            ("VITRINE_FAILPOINT_TRACE".to_owned(), path("failpoints.trace")),
+            ("RUST_BACKTRACE".to_owned(), "1".to_owned()),
+        ];
+        let program = programs.operator.clone();
+        Ok(Self { proxy, dir, program, args, env, http, process: None, starts: 0 })
+    }
+
+    /// Starts the process; `failpoint` as in the operator's `failpoints.rs`.
+    pub fn start(&mut self, failpoint: Option<&str>) -> Result<()> {
+        let mut env = self.env.clone();
+        if let Some(order) = failpoint {
+            env.push(("VITRINE_FAILPOINT".to_owned(), order.to_owned()));
+        }
+        let process = Process::start(&self.program, &self.args, &env, &self.log_path())?;
+        self.proxy.set_victim(process.pid());
+        self.process = Some(process);
+        self.starts += 1;
+        Ok(())
+    }
+
+    /// Starts the process if there is none or it has ended; `true` if it had to.
+    pub fn ensure(&mut self) -> Result<bool> {
+        if self.running() {
+            return Ok(false);
+        }
+        self.start(None)?;
+        Ok(true)
+    }
+
+    /// Does it run?
+    pub fn running(&mut self) -> bool {
+        self.process.as_mut().is_some_and(|p| p.ended().is_none())
+    }
+
+    /// How often it was started.
+    pub fn starts(&self) -> u32 {
+        self.starts
+    }
+
+    /// Its pid while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::pid)
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        if let Some(process) = &self.process {
+            process.signal(signal);
+        }
+    }
+
+    /// kill -9, and waits for the end.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// Waits for its end.
+    pub async fn ended(&mut self, limit: Duration) -> Result<std::process::ExitStatus> {
+        self.process.as_mut().context("the operator does not run")?.wait(limit).await
+    }
+
+    /// Waits until it leads.
+    pub async fn leads(&mut self) -> Result<()> {
+        let end = tokio::time::Instant::now() + START;
+        loop {
+            if self.metric("vitrine_leader").await == Some(1.0) {
+                return Ok(());
+            }
+            anyhow::ensure!(self.running(), "the operator ended: {}", crate::rig::tail(&self.log_path()));
+            let late = tokio::time::Instant::now() > end;
+            anyhow::ensure!(!late, "the operator does not lead: {}", crate::rig::tail(&self.log_path()));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Sum of a metric over its labels.
+    pub async fn metric(&self, name: &str) -> Option<f64> {
+        let text = get(self.http, "/metrics").await.ok()?;
+        let mut sum = None;
+        for line in text.lines().filter(|l| l.starts_with(name)) {
+            let rest = &line[name.len()..];
+            if !(rest.starts_with('{') || rest.starts_with(' ')) {
+                continue;
+            }
+            let value: f64 = line.rsplit(' ').next()?.parse().ok()?;
+            sum = Some(sum.unwrap_or(0.0) + value);
+        }
+        sum
+    }
+
+    /// Where its log is.
+    pub fn log_path(&self) -> PathBuf {
+        self.dir.join("operator.log")
+    }
+
+    /// Its log so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    /// Places passed so far, in order.
+    pub fn failpoints(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(self.dir.join("failpoints.trace")).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// Resident memory in bytes.
+    pub fn resident(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()?)).ok()?;
+        let line = status.lines().find(|l| l.starts_with("VmRSS:"))?;
+        Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
+    }
+}
+
+/// A GET on loopback.
+async fn get(port: u16, path: &str) -> Result<String> {
+    use http_body_util::{BodyExt as _, Empty};
+    let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
+    let io = hyper_util::rt::TokioIo::new(stream);
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await?;
+    tokio::spawn(connection);
+    let request = http::Request::get(path).header("host", "localhost").body(Empty::<bytes::Bytes>::new())?;
+    let answer = tokio::time::timeout(Duration::from_secs(2), sender.send_request(request)).await??;
+    let bytes = answer.into_body().collect().await?.to_bytes();
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}

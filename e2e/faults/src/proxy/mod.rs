@@ -1,0 +1,372 @@
+//! A proxy between an operator and the apiserver: plain HTTP on loopback in, TLS out, with the
+//! operator's own token. It lets the released operator be tested as it is: the fault layer lies on the
+//! wire and not in the program.
+//!
+//! What must not be done here: no judgement about what the operator does. The log is for the oracles.
+
+pub mod call;
+pub mod gate;
+pub mod rules;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _};
+use http::{Request, Response, StatusCode, header};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, BodyStream, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use kube::Client;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+
+use crate::process::signal_pid;
+use call::Call;
+use gate::Gates;
+use rules::{Action, Point, Rule, Rules};
+
+type Error = std::io::Error;
+type Body = UnsyncBoxBody<Bytes, Error>;
+
+/// A request that the apiserver answered.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// What was asked.
+    pub call: Call,
+    /// Status of the apiserver's answer.
+    pub code: u16,
+    /// Whether it changed what is stored.
+    pub effective: bool,
+    /// What was sent.
+    pub body: Value,
+    /// When the answer came.
+    pub at: Instant,
+}
+
+/// The proxy of one operator. A clone is the same proxy.
+#[derive(Clone)]
+pub struct Proxy(Arc<Shared>);
+
+struct Shared {
+    address: SocketAddr,
+    upstream: Client,
+    gates: Gates,
+    state: Mutex<State>,
+    released: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    rules: Rules,
+    log: Vec<Entry>,
+    /// Requests that arrived, whether they were answered or not.
+    arrived: usize,
+    /// Process that a rule kills.
+    victim: Option<u32>,
+    /// Kill it with the next request.
+    armed: bool,
+    /// Newest resource version by object, to tell writes that changed nothing.
+    versions: HashMap<String, String>,
+    down: bool,
+}
+
+impl Proxy {
+    /// Listens on loopback in front of an apiserver.
+    pub async fn start(upstream: Client) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let shared = Shared {
+            address: listener.local_addr()?,
+            upstream,
+            gates: Gates::default(),
+            state: Mutex::default(),
+            released: Notify::new(),
+        };
+        let proxy = Self(Arc::new(shared));
+        tokio::spawn(accept(proxy.clone(), listener));
+        Ok(proxy)
+    }
+
+    /// Address for the operator's kubeconfig.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.0.address)
+    }
+
+    /// The gates of its watches.
+    pub fn gates(&self) -> &Gates {
+        &self.0.gates
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a rule.
+    pub fn add(&self, rule: Rule) {
+        self.state().rules.add(rule);
+    }
+
+    /// Rules that have not happened yet.
+    pub fn rules_left(&self) -> usize {
+        self.state().rules.left()
+    }
+
+    /// Lets what [`Action::Hold`] holds go on.
+    pub fn release(&self) {
+        self.0.released.notify_waiters();
+    }
+
+    /// No connection works (or they do again).
+    pub fn set_down(&self, down: bool) {
+        self.state().down = down;
+    }
+
+    /// Which process a rule kills.
+    pub fn set_victim(&self, pid: u32) {
+        self.state().victim = Some(pid);
+    }
+
+    /// Requests that arrived so far, but for those of the Lease.
+    pub fn arrived(&self) -> usize {
+        self.state().arrived
+    }
+
+    /// What was answered so far.
+    pub fn log(&self) -> Vec<Entry> {
+        self.state().log.clone()
+    }
+
+    /// Successful writes of workloads, those that changed nothing included.
+    pub fn writes(&self) -> Vec<Entry> {
+        let all = self.state().log.clone();
+        all.into_iter().filter(|e| e.call.writes() && !e.call.is_bookkeeping() && e.code < 300).collect()
+    }
+
+    fn kill(&self) {
+        let mut state = self.state();
+        if let Some(pid) = state.victim.take() {
+            signal_pid(pid, Signal::KILL);
+        }
+    }
+
+    fn note(&self, call: &Call, code: u16, sent: &Bytes, answer: &Bytes) {
+        let (body, answer) = if call.writes() && !call.is_bookkeeping() {
+            (object_of(json_of(sent)), json_of(answer))
+        } else {
+            (Value::Null, Value::Null)
+        };
+        let version = answer.pointer("/metadata/resourceVersion").and_then(Value::as_str).unwrap_or_default();
+        let key = format!("{}/{}", call.namespace, answer.pointer("/metadata/uid").unwrap_or(&Value::Null));
+        let mut state = self.state();
+        let before = state.versions.insert(key, version.to_owned());
+        let effective = code < 300 && (call.verb == "delete" || before.as_deref() != Some(version));
+        state.log.push(Entry { call: call.clone(), code, effective, body, at: Instant::now() });
+    }
+}
+
+fn json_of(bytes: &Bytes) -> Value {
+    serde_json::from_slice(bytes).unwrap_or(Value::Null)
+}
+
+/// A JSON patch of a status as the part of the object that it speaks of.
+fn object_of(body: Value) -> Value {
+    let Some(operations) = body.as_array() else { return body };
+    let of = |path: &str| operations.iter().find(|o| o["path"] == path).map(|o| o["value"].clone());
+    json!({"metadata": {"uid": of("/metadata/uid")}, "status": of("/status")})
+}
+
+async fn accept(proxy: Proxy, listener: TcpListener) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let proxy = proxy.clone();
+        tokio::spawn(async move {
+            let service = service_fn(move |request| {
+                let proxy = proxy.clone();
+                async move { proxy.handle(request).await }
+            });
+            // an error is a connection that we or the operator ended: both are meant
+            let _ = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+        });
+    }
+}
+
+/// The end of a connection, as an error of the service.
+fn gone<T>() -> Result<T, Error> {
+    Err(Error::other("the connection ends here"))
+}
+
+impl Proxy {
+    async fn handle(&self, request: Request<Incoming>) -> Result<Response<Body>, Error> {
+        let call = Call::of(request.method(), request.uri());
+        let rule = {
+            let mut state = self.state();
+            state.arrived += usize::from(!call.is_lease());
+            if state.down {
+                return gone();
+            }
+            if state.armed && !call.is_lease() {
+                state.armed = false;
+                drop(state);
+                self.kill();
+                return gone();
+            }
+            state.rules.take(&call)
+        };
+        let (head, body) = request.into_parts();
+        let sent = body.collect().await.map_err(Error::other)?.to_bytes();
+        if let Some(rule) = rule.as_ref().filter(|r| r.point == Point::Before)
+            && let Some(answer) = self.act(&rule.action, None).await?
+        {
+            return Ok(answer);
+        }
+        let address = head.uri.to_string();
+        let frozen = self.0.gates.is_frozen(&call.resource);
+        if call.verb == "list" && frozen {
+            match self.0.gates.list(&address) {
+                Some(body) => return Ok(answer(StatusCode::OK, body)),
+                None => self.0.gates.opened(&call.resource).await,
+            }
+        }
+        if call.verb == "watch" {
+            self.0.gates.opened(&call.resource).await;
+        }
+        let forwarded = Request::from_parts(head, kube::client::Body::from(sent.to_vec()));
+        let response = self.0.upstream.send(forwarded).await.map_err(Error::other)?;
+        if call.verb == "watch" {
+            self.note(&call, response.status().as_u16(), &sent, &Bytes::new());
+            return Ok(self.watch(&call, response));
+        }
+        let (head, body) = response.into_parts();
+        let body = body.collect().await.map_err(Error::other)?.to_bytes();
+        self.note(&call, head.status.as_u16(), &sent, &body);
+        if call.verb == "list" && head.status.is_success() {
+            self.0.gates.keep_list(&address, &body);
+        }
+        match rule.filter(|r| r.point != Point::Before) {
+            Some(rule) if rule.point == Point::After && rule.action == Action::Kill => {
+                self.arm();
+            }
+            Some(rule) => {
+                if let Some(answer) = self.act(&rule.action, Some(&body)).await? {
+                    return Ok(answer);
+                }
+            }
+            None => {}
+        }
+        Ok(rebuilt(&head, body))
+    }
+
+    /// The kill comes with the next request, or soon if there is none.
+    fn arm(&self) {
+        self.state().armed = true;
+        let proxy = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            let armed = std::mem::take(&mut proxy.state().armed);
+            if armed {
+                proxy.kill();
+            }
+        });
+    }
+
+    /// What goes wrong; an answer, an end of the connection, or nothing (and all goes on).
+    async fn act(&self, action: &Action, answered: Option<&Bytes>) -> Result<Option<Response<Body>>, Error> {
+        match action {
+            Action::Kill => {
+                self.kill();
+                gone()
+            }
+            Action::Reset => gone(),
+            Action::Hang => {
+                std::future::pending::<()>().await;
+                gone()
+            }
+            Action::Status { code, reason, retry_after } => Ok(Some(status(*code, reason, *retry_after))),
+            Action::Truncate => Ok(Some(half(answered, false))),
+            Action::CutJson => Ok(Some(half(answered, true))),
+            Action::Delay(_) => {
+                tokio::time::sleep(action.delay().unwrap_or_default()).await;
+                Ok(None)
+            }
+            Action::Hold => {
+                self.0.released.notified().await;
+                Ok(None)
+            }
+        }
+    }
+
+    fn watch(&self, call: &Call, response: Response<kube::client::Body>) -> Response<Body> {
+        let (head, body) = response.into_parts();
+        let frames = futures::TryStreamExt::map_err(BodyStream::new(body), Error::other);
+        let chunks = frames.filter_map(|frame| async {
+            match frame {
+                Ok(frame) => frame.into_data().ok().map(Ok),
+                Err(error) => Some(Err(error)),
+            }
+        });
+        let gated = self.0.gates.pass(&call.resource, Box::pin(chunks));
+        let body = StreamBody::new(gated.map_ok(Frame::data));
+        let mut response = Response::new(http_body_util::BodyExt::boxed_unsync(body));
+        *response.status_mut() = head.status;
+        if let Some(kind) = head.headers.get(header::CONTENT_TYPE) {
+            response.headers_mut().insert(header::CONTENT_TYPE, kind.clone());
+        }
+        response
+    }
+}
+
+fn full(bytes: Bytes) -> Body {
+    Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
+}
+
+fn answer(code: StatusCode, bytes: Bytes) -> Response<Body> {
+    let mut response = Response::new(full(bytes));
+    *response.status_mut() = code;
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    response
+}
+
+/// The apiserver's answer, with its body in one piece.
+fn rebuilt(head: &http::response::Parts, body: Bytes) -> Response<Body> {
+    let mut response = answer(head.status, body);
+    for name in [header::CONTENT_TYPE, header::RETRY_AFTER] {
+        if let Some(value) = head.headers.get(&name) {
+            response.headers_mut().insert(name, value.clone());
+        }
+    }
+    response
+}
+
+/// A refusal in the API's words.
+fn status(code: u16, reason: &str, retry_after: Option<u32>) -> Response<Body> {
+    let body = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": format!("{reason} (injected)"), "reason": reason, "code": code});
+    let code = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = answer(code, Bytes::from(body.to_string()));
+    if let Some(seconds) = retry_after {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
+    response
+}
+
+/// Half of an answer: with an orderly end (`whole`), or with a connection that breaks.
+fn half(answered: Option<&Bytes>, whole: bool) -> Response<Body> {
+    let bytes = answered.cloned().unwrap_or_default();
+    let first = bytes.slice(..bytes.len() / 2);
+    if whole {
+        return answer(StatusCode::OK, first);
+    }
+    let pieces: [Result<Frame<Bytes>, Error>; 2] = [Ok(Frame::data(first)), Err(Error::other("broken"))];
+    let mut response =
+        Response::new(http_body_util::BodyExt::boxed_unsync(StreamBody::new(futures::stream::iter(pieces))));
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    response
+}
