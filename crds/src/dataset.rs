@@ -77,7 +77,7 @@ pub struct PvcSource {
     /// Folder within the volume. Default: its root.
     #[serde(default)]
     #[schemars(length(max = 512))]
-    #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.split('/').exists(p, p == '..')").message("path must be relative to the volume's root and must not contain '..'"))]
+    #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.split('/').exists(p, p == '..')").message("spec.source.pvc.path must be relative to the volume's root, without a leading '/' and without '..'"))]
     pub path: String,
 }
 
@@ -87,13 +87,13 @@ pub struct PvcSource {
 pub struct Files {
     /// File with the features (and the label column, unless `labels` names a second file).
     #[schemars(length(min = 1, max = 255))]
-    #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.split('/').exists(p, p == '..')").message("features must be a path below the source's folder, without '..'"))]
+    #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.split('/').exists(p, p == '..')").message("spec.source.files.features must be a path below the source's folder, without a leading '/' and without '..'"))]
     pub features: String,
     /// File with the labels, joined to the features on their unnamed index column, as in the
     /// challenge. Default: the label is a column of the features file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]
-    #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.split('/').exists(p, p == '..')").message("labels must be a path below the source's folder, without '..'"))]
+    #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.split('/').exists(p, p == '..')").message("spec.source.files.labels must be a path below the source's folder, without a leading '/' and without '..'"))]
     pub labels: Option<String>,
 }
 
@@ -140,7 +140,7 @@ pub struct LabelNames {
 #[serde(rename_all = "camelCase")]
 pub struct Sample {
     /// Share of groups to keep, above 0 and at most 1.
-    #[x_kube(validation = Rule::new("self > 0.0 && self <= 1.0").message("sample.fraction must be above 0 and at most 1"))]
+    #[x_kube(validation = Rule::new("self > 0.0 && self <= 1.0").message("spec.sample.fraction must be above 0 and at most 1: leave spec.sample out to take all rows"))]
     pub fraction: f64,
     /// Chooses which rows are kept. Default: 42.
     #[serde(default = "default_seed")]
@@ -157,7 +157,7 @@ pub fn default_seed() -> i64 {
 /// never move an old one.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.test) || self.fractions.test == 0.0").message("split.fractions.test must be 0 when split.test names a fixed test set: the test rows come from that set"))]
+#[x_kube(validation = Rule::new("!has(self.test) || self.fractions.test == 0.0").message("spec.split.fractions.test must be 0 when spec.split.test names a fixed test set: the test rows come from that set"))]
 pub struct Split {
     /// Chooses the parts. Default: 42.
     #[serde(default = "default_seed")]
@@ -198,7 +198,7 @@ pub struct FixedTest {
 /// Shares of train, validation and test.
 #[derive(KubeSchema, Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("self.train + self.validation + self.test > 0.999999 && self.train + self.validation + self.test < 1.000001").message("split.fractions must add up to 1"))]
+#[x_kube(validation = Rule::new("self.train + self.validation + self.test > 0.999999 && self.train + self.validation + self.test < 1.000001").message("spec.split.fractions must add up to 1, such as {train: 0.8, validation: 0.1, test: 0.1}"))]
 pub struct Fractions {
     /// Share of the rows that models learn from. Default: 0.8.
     #[schemars(range(min = 0.0, max = 1.0))]

@@ -68,8 +68,8 @@ fn default_replicas() -> i32 {
 /// Which version of a model is served; exactly one of version, alias and digest.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("(has(self.version) ? 1 : 0) + (has(self.alias) ? 1 : 0) + (has(self.digest) ? 1 : 0) == 1").message("model needs exactly one of version, alias and digest"))]
-#[x_kube(validation = Rule::new("!has(self.candidateAlias) || (has(self.alias) && self.candidateAlias != self.alias)").message("model.candidateAlias goes with model.alias and must differ from it"))]
+#[x_kube(validation = Rule::new("(has(self.version) ? 1 : 0) + (has(self.alias) ? 1 : 0) + (has(self.digest) ? 1 : 0) == 1").message("spec.model needs exactly one of version, alias and digest: name one and remove the others"))]
+#[x_kube(validation = Rule::new("!has(self.candidateAlias) || (has(self.alias) && self.candidateAlias != self.alias)").message("spec.model.candidateAlias goes with spec.model.alias and must differ from it: set both, or remove candidateAlias"))]
 pub struct ModelSelector {
     /// Model, as in `output.model` of the TrainingRun.
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]

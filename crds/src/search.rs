@@ -119,7 +119,7 @@ pub struct WordNgrams {
     /// Shortest and longest n-gram in words. Default: [1, 2].
     #[serde(default = "default_ngrams")]
     #[schemars(length(min = 2, max = 2), inner(range(min = 1, max = 3)))]
-    #[x_kube(validation = Rule::new("self[0] <= self[1]").message("ngramRange must be [shortest, longest]: the first number may not exceed the second"))]
+    #[x_kube(validation = Rule::new("self[0] <= self[1]").message("word.ngramRange must be [shortest, longest], such as [1, 2]: the first number may not exceed the second"))]
     pub ngram_range: Vec<i32>,
     /// Keep the most frequent terms only. Default: 100000.
     #[serde(default = "default_max_features")]
@@ -131,7 +131,7 @@ pub struct WordNgrams {
     pub min_df: i64,
     /// Drop terms that more than this share of the rows contain, above 0 and at most 1. Default: 1.
     #[serde(default = "default_max_df")]
-    #[x_kube(validation = Rule::new("self > 0.0 && self <= 1.0").message("maxDf must be above 0 and at most 1"))]
+    #[x_kube(validation = Rule::new("self > 0.0 && self <= 1.0").message("word.maxDf must be above 0 and at most 1: 1 drops no term"))]
     pub max_df: f64,
 }
 
@@ -162,7 +162,7 @@ fn default_max_df() -> f64 {
 /// One model family with its grid; exactly one field is set.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.linearSvm) != has(self.logisticRegression)").message("a candidate names exactly one family: linearSvm or logisticRegression"))]
+#[x_kube(validation = Rule::new("has(self.linearSvm) != has(self.logisticRegression)").message("an entry of spec.search.candidates names exactly one family, linearSvm or logisticRegression: write one entry per family"))]
 pub struct Candidate {
     /// Linear support vector machine, one-vs-rest, squared hinge loss, L2 penalty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -178,7 +178,7 @@ pub struct Candidate {
 pub struct Penalty {
     /// Values of C to try, each above 0; scikit-learn's C.
     #[schemars(length(min = 1, max = 16))]
-    #[x_kube(validation = Rule::new("self.all(c, c > 0.0 && c <= 1000000.0)").message("every c must be above 0 and at most 1000000"))]
+    #[x_kube(validation = Rule::new("self.all(c, c > 0.0 && c <= 1000000.0)").message("every value of c must be above 0 and at most 1000000, such as c: [0.3, 1, 3]"))]
     pub c: Vec<f64>,
 }
 
