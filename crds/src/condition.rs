@@ -75,7 +75,7 @@ names! {
         OperatorError,
         /// The registry does not answer.
         RegistryUnavailable,
-        /// The ingest Job was created and has not started.
+        /// The Job was created and its pod has not started.
         Queued,
         /// The ingest pod reads the source.
         Ingesting,
@@ -103,8 +103,16 @@ names! {
         GateFailed,
         /// Every line of the gate was met.
         GatePassed,
+        /// A ResourceQuota leaves no room for the pod: it is not created.
+        QuotaExceeded,
+        /// The namespace's Pod Security level refuses the pod: it is not created.
+        PodSecurityViolation,
+        /// The cluster refuses the pod (a missing ServiceAccount or PriorityClass, a LimitRange, a policy, a webhook): it is not created.
+        PodRejected,
         /// No node can take the pod.
         Unschedulable,
+        /// A volume of the pod cannot be mounted: a Secret, a ConfigMap or a key is missing, or the storage does not answer.
+        MountFailed,
         /// The image cannot be pulled.
         ImagePullBackOff,
         /// The container cannot be configured: a Secret, ConfigMap or key is missing.
@@ -119,7 +127,7 @@ names! {
         BackoffLimitExceeded,
         /// The container ended with an error that is not one of the contract's.
         ContainerFailed,
-        /// The source's files are missing or not readable.
+        /// The source's claim or files are missing or not readable.
         SourceNotFound,
         /// The source's data cannot be used: the message names file and row.
         DataCorrupt,

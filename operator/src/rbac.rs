@@ -53,7 +53,12 @@ pub const CLUSTER: &[Rule] = &[
         verbs: READ,
         why: "UIDs: nothing crosses a namespace or outlives it",
     },
-    Rule { group: "events.k8s.io", resources: &["events"], verbs: &["create", "patch"], why: "events" },
+    Rule {
+        group: "events.k8s.io",
+        resources: &["events"],
+        verbs: &["create", "patch", "list"],
+        why: "events; why a pod is not created or cannot mount a volume, where it hangs",
+    },
     Rule {
         group: "authentication.k8s.io",
         resources: &["tokenreviews"],

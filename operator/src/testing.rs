@@ -29,6 +29,8 @@ pub struct Seen {
     pub method: String,
     /// Path without the query.
     pub path: String,
+    /// Query, empty if there was none.
+    pub query: String,
     /// Body, `Null` if there was none.
     pub body: Value,
 }
@@ -77,6 +79,7 @@ impl Server {
                 let seen = Seen {
                     method: head.method.to_string(),
                     path: head.uri.path().to_owned(),
+                    query: head.uri.query().unwrap_or_default().to_owned(),
                     body: object_of(head.uri.path(), serde_json::from_slice(&body).unwrap_or(Value::Null)),
                 };
                 server.seen.lock().unwrap().push(seen.clone());

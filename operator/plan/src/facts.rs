@@ -34,12 +34,17 @@ pub struct JobFacts {
     pub suspended_by_us: bool,
     /// Seconds until the finished Job is removed.
     pub ttl_seconds: Option<i32>,
-    /// When its first pod started.
+    /// When it was created.
+    pub created: Option<Time>,
+    /// When it began, or began again after it was suspended.
     pub start_time: Option<Time>,
     /// How it ended, if it did.
     pub end: Option<JobEnd>,
     /// Pods that run or wait now.
     pub active: i32,
+    /// Why its pods are not created, as its newest event says; read only where
+    /// [`crate::refusal::of_job`] asks.
+    pub refused: Option<String>,
 }
 
 /// How a Job ended.
@@ -66,6 +71,8 @@ pub enum JobEnd {
 pub struct PodFacts {
     /// Name.
     pub name: String,
+    /// UID.
+    pub uid: String,
     /// When it was created.
     pub created: Option<Time>,
     /// `Pending`, `Running`, `Succeeded`, `Failed`, `Unknown`.
@@ -78,6 +85,11 @@ pub struct PodFacts {
     pub model_digest: Option<String>,
     /// Why the scheduler cannot place it.
     pub unschedulable: Option<String>,
+    /// When it got its node.
+    pub scheduled: Option<Time>,
+    /// Why its volumes cannot be mounted, as its newest event says; read only where
+    /// [`crate::refusal::of_pods`] asks.
+    pub unmounted: Option<String>,
     /// Why the container waits: reason and message (`ImagePullBackOff`, `CreateContainerConfigError`, `CrashLoopBackOff`).
     pub waiting: Option<(String, String)>,
     /// Reason and message of the pod itself (`Evicted`, ...), or of its `DisruptionTarget` condition.
@@ -237,6 +249,8 @@ pub struct DeploymentFacts {
     pub observed: bool,
     /// `Progressing=False` with reason `ProgressDeadlineExceeded`.
     pub deadline_exceeded: bool,
+    /// Why its pods are not created: the message of `ReplicaFailure=True`.
+    pub refused: Option<String>,
     /// The live object, to compare with the wanted one.
     pub live: Deployment,
 }

@@ -8,6 +8,7 @@ use vitrine_crds::condition::{MAX_MESSAGE, Reason, clip};
 use vitrine_crds::names;
 
 use crate::facts::{JobEnd, PodFacts, Terminated};
+use crate::refusal;
 
 /// What the sentences need to know of the object and its pods.
 #[derive(Clone, Debug, Default)]
@@ -18,10 +19,17 @@ pub struct Subject {
     pub work: &'static str,
     /// Memory limit of the container, as written.
     pub memory_limit: Option<String>,
-    /// Seconds after which the Job is given up, and the field that says so.
-    pub deadline: Option<(i64, &'static str)>,
+    /// Seconds after which the Job is given up, and the field that says so, if there is one.
+    pub deadline: Option<(i64, Option<&'static str>)>,
     /// Image of the container.
     pub image: String,
+    /// Where to correct the image.
+    pub image_from: &'static str,
+    /// Claim that its pods mount.
+    pub claim: Option<String>,
+    /// What held the work up when it was last looked at: a pod that never started may be gone when its
+    /// time is over.
+    pub held_up: Option<LastFailure>,
 }
 
 /// Reasons that a pod may name in its report; any other word is [`Reason::ContainerFailed`].
@@ -37,6 +45,18 @@ const REPORTED: &[Reason] = &[
     Reason::ProbeMismatch,
     Reason::IncompatibleModel,
     Reason::RegistryUnavailable,
+];
+
+/// Reasons of a pod that has not started.
+const NEVER_STARTED: &[Reason] = &[
+    Reason::QuotaExceeded,
+    Reason::PodSecurityViolation,
+    Reason::PodRejected,
+    Reason::Unschedulable,
+    Reason::MountFailed,
+    Reason::ImagePullBackOff,
+    Reason::CreateContainerConfigError,
+    Reason::SourceNotFound,
 ];
 
 /// The reason that a pod reported, if it is one of the list.
@@ -67,7 +87,8 @@ pub fn ended(pod: &PodFacts, subject: &Subject) -> Option<LastFailure> {
 
 fn explain(pod: &PodFacts, end: &Terminated, subject: &Subject) -> (Reason, String) {
     let (name, code) = (&pod.name, end.exit_code);
-    if end.reason == "OOMKilled" {
+    // with too little memory not even the container's first process can start
+    if end.reason == "OOMKilled" || end.message.contains("OOM-killed") {
         let limit = match &subject.memory_limit {
             Some(limit) => format!("its memory limit of {limit}"),
             None => "the memory of its node".to_owned(),
@@ -111,13 +132,14 @@ fn by_exit_code(code: i32) -> Reason {
 pub fn waiting(pod: &PodFacts, subject: &Subject) -> Option<LastFailure> {
     let name = &pod.name;
     if let Some(message) = &pod.unschedulable {
-        let text = format!(
-            "no node can take pod {name}: {message}; lower spec.resources.requests, change spec.nodeSelector or spec.tolerations, or add a node"
-        );
-        return Some(failure(pod, Reason::Unschedulable, None, &text));
+        let (reason, text) = unplaced(name, message, subject);
+        return Some(failure(pod, reason, None, &text));
+    }
+    if let (None, Some(note)) = (&pod.waiting, &pod.unmounted) {
+        return Some(refusal::not_mounted(name, note));
     }
     let (word, message) = pod.waiting.as_ref()?;
-    let image = &subject.image;
+    let (image, place) = (&subject.image, subject.image_from);
     let (reason, text) = match word.as_str() {
         "ImagePullBackOff"
         | "ErrImagePull"
@@ -126,12 +148,14 @@ pub fn waiting(pod: &PodFacts, subject: &Subject) -> Option<LastFailure> {
         | "RegistryUnavailable" => (
             Reason::ImagePullBackOff,
             format!(
-                "pod {name} cannot pull image {image} ({word}): {message}; check the image's name and the pull secret"
+                "pod {name} cannot pull image {image} ({word}): {message}; it is tried again by itself: mend the registry or the pull Secret, or correct {place}"
             ),
         ),
         "CreateContainerConfigError" | "CreateContainerError" => (
             Reason::CreateContainerConfigError,
-            format!("pod {name} cannot be configured ({word}): {message}; create what is missing"),
+            format!(
+                "pod {name} cannot be configured ({word}): {message}; create what is missing, and the pod starts"
+            ),
         ),
         // the end before the restart says more than the waiting does
         "CrashLoopBackOff" => return ended(pod, subject),
@@ -140,9 +164,34 @@ pub fn waiting(pod: &PodFacts, subject: &Subject) -> Option<LastFailure> {
     Some(failure(pod, reason, None, &text))
 }
 
+/// Why no node takes a pod.
+fn unplaced(name: &str, message: &str, subject: &Subject) -> (Reason, String) {
+    if let Some(claim) = &subject.claim {
+        if message.contains(&format!("persistentvolumeclaim \"{claim}\" not found")) {
+            let text = format!(
+                "pod {name} waits for PersistentVolumeClaim {claim}, which does not exist: create it, or correct spec.source.pvc.claimName"
+            );
+            return (Reason::SourceNotFound, text);
+        }
+        if message.contains("unbound immediate PersistentVolumeClaims") {
+            let text = format!(
+                "pod {name} waits for PersistentVolumeClaim {claim}, which has no volume: `kubectl describe pvc {claim}` says why"
+            );
+            return (Reason::SourceNotFound, text);
+        }
+    }
+    let message = message.trim_end_matches('.');
+    let text = format!(
+        "no node can take pod {name}: {message}; lower spec.resources.requests, change spec.nodeSelector or spec.tolerations, or add a node"
+    );
+    (Reason::Unschedulable, text)
+}
+
 /// The newest cause among pods that are oldest first: an end that is over, or a start that hangs.
 pub fn newest(pods: &[PodFacts], subject: &Subject) -> Option<LastFailure> {
-    pods.iter().rev().filter(|p| !p.ready).find_map(|p| waiting(p, subject).or_else(|| ended(p, subject)))
+    // an evicted pod passes its probe until it ends, and may be gone a moment later
+    let troubled = |pod: &&PodFacts| !pod.ready || pod.disrupted.is_some();
+    pods.iter().rev().filter(troubled).find_map(|p| waiting(p, subject).or_else(|| ended(p, subject)))
 }
 
 /// The newest pod that ended badly.
@@ -160,25 +209,7 @@ pub fn of_job(
 ) -> Option<LastFailure> {
     let JobEnd::Failed { reason, .. } = end else { return None };
     if reason == Reason::DeadlineExceeded.as_str() {
-        let text = match subject.deadline {
-            Some((seconds, field)) => format!(
-                "Job {job} did not end within {seconds} seconds: raise {field} or make the {} smaller",
-                subject.work
-            ),
-            None => format!("Job {job} did not end in time"),
-        };
-        let mut found = LastFailure {
-            reason: Reason::DeadlineExceeded.as_str().to_owned(),
-            message: text,
-            ..LastFailure::default()
-        };
-        // a pod that never started is the reason why time ran out
-        if let Some(cause) = pods.iter().rev().find_map(|pod| waiting(pod, subject)) {
-            let both = format!("{}; {}", found.message, cause.message);
-            clip(&both, MAX_MESSAGE).clone_into(&mut found.message);
-            found.pod = cause.pod;
-        }
-        return Some(found);
+        return Some(out_of_time(job, pods, subject));
     }
     if let Some(found) = newest_end(pods, subject) {
         return Some(found);
@@ -190,6 +221,28 @@ pub fn of_job(
         message: clip(&format!("Job {job} failed: {}", posted.message), MAX_MESSAGE).to_owned(),
         ..LastFailure::default()
     })
+}
+
+/// A Job that did not end in time. A pod that never started is the reason why; the Job's controller
+/// deletes it before the Job ends, so that often only status remembers it.
+fn out_of_time(job: &str, pods: &[PodFacts], subject: &Subject) -> LastFailure {
+    let smaller = format!("make the {} smaller", subject.work);
+    let text = match subject.deadline {
+        Some((seconds, Some(field))) => {
+            format!("Job {job} did not end within {seconds} seconds: raise {field} or {smaller}")
+        }
+        Some((seconds, None)) => format!("Job {job} did not end within {seconds} seconds: {smaller}"),
+        None => format!("Job {job} did not end in time"),
+    };
+    let remembered = || subject.held_up.clone().filter(|cause| NEVER_STARTED.contains(&reason_of(cause)));
+    let cause = pods.iter().rev().find_map(|pod| waiting(pod, subject)).or_else(remembered);
+    let both = cause.as_ref().map(|cause| format!("{text}; {}", cause.message));
+    LastFailure {
+        pod: cause.map(|cause| cause.pod).unwrap_or_default(),
+        reason: Reason::DeadlineExceeded.as_str().to_owned(),
+        message: clip(&both.unwrap_or(text), MAX_MESSAGE).to_owned(),
+        ..LastFailure::default()
+    }
 }
 
 /// The cause of a failed Job of whose pods nothing is left.

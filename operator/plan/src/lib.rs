@@ -15,6 +15,7 @@ pub mod model_deployment;
 pub mod plan;
 pub mod pod;
 pub mod policy;
+pub mod refusal;
 pub mod status;
 pub mod training_run;
 

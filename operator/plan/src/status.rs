@@ -226,13 +226,21 @@ pub fn transition(
     }
     let reason = Reason::ALL.iter().copied().find(|r| r.as_str() == new.reason)?;
     let stalled = find(after, ConditionType::Stalled).is_some_and(|c| c.status == Truth::True.as_str());
-    let bad = stalled && new.status != Truth::True.as_str();
+    // a version that failed is bad news, although the one before goes on
+    let bad = (stalled && new.status != Truth::True.as_str()) || reason == Reason::RolloutFailed;
     let type_ = if bad { EventType::Warning } else { EventType::Normal };
     Some(Event { type_, reason, action, message: new.message.clone() })
 }
 
-/// The events of a pass: the turns of conditions, and a warning where a new failure of a pod was seen
-/// of which no turn tells.
+/// The failure that status holds, where it is also what the object waits for, and not of a pod that
+/// others have followed.
+pub fn held_up(conditions: &[Condition], failure: Option<&LastFailure>) -> Option<LastFailure> {
+    let waits = find(conditions, ConditionType::Reconciling)?;
+    failure.filter(|failure| failure.reason == waits.reason).cloned()
+}
+
+/// The events of a pass: the turns of conditions, and a warning of a new failure that was seen, be it
+/// a turn's or one of which no turn tells.
 pub fn events(
     turns: impl IntoIterator<Item = Event>,
     action: &'static str,
@@ -242,8 +250,17 @@ pub fn events(
     let known = |new: &LastFailure| before.is_some_and(|old| old.pod == new.pod && old.reason == new.reason);
     if let Some(new) = after.filter(|new| !known(new)) {
         let reason = failure::reason_of(new);
-        if events.iter().all(|event| event.reason != reason) {
-            events.push(Event { type_: EventType::Warning, reason, action, message: new.message.clone() });
+        match events.iter_mut().find(|event| event.reason == reason) {
+            // somebody should look, although it may still recover
+            Some(turn) => turn.type_ = EventType::Warning,
+            None => {
+                events.push(Event {
+                    type_: EventType::Warning,
+                    reason,
+                    action,
+                    message: new.message.clone(),
+                });
+            }
         }
     }
     events

@@ -271,7 +271,10 @@ fn a_missing_claim_is_a_source_that_cannot_be_reached() {
     };
     let plan = dataset_status(DATASET, &seen);
     assert_eq!(condition(&plan.status.conditions, C::SourceReachable), "False/SourceNotFound");
-    assert_eq!(condition(&plan.status.conditions, C::Ready), "False/Unschedulable");
+    assert_eq!(condition(&plan.status.conditions, C::Ready), "False/SourceNotFound");
+    let words = message(&plan.status.conditions, C::Ready);
+    assert!(words.contains("PersistentVolumeClaim data, which does not exist: create it"), "{words}");
+    assert_eq!(kstatus(&plan.status.conditions), "InProgress", "it may still appear");
 }
 
 #[test]
@@ -282,4 +285,94 @@ fn a_run_without_its_dataset_says_which_one_is_missing() {
     assert!(
         message(&status.conditions, C::Succeeded).contains("Dataset shoes does not exist in namespace shop")
     );
+}
+
+/// What the apiserver answers the Job's controller, with a name that changes with every try.
+fn quota(pod: &str) -> String {
+    format!("Error creating: pods \"{pod}\" is forbidden: exceeded quota: q, limited: pods=0")
+}
+
+fn refused(note: Option<String>, pods: Vec<PodFacts>) -> TrainingRunObserved {
+    TrainingRunObserved {
+        dataset: Some(Reference::Ready(dataset_facts("a"))),
+        job: Some(JobFacts { refused: note, created: Some(at(0)), start_time: None, ..job(&name()) }),
+        pods,
+        ..TrainingRunObserved::default()
+    }
+}
+
+#[test]
+fn a_run_whose_pod_is_refused_says_why_once_and_goes_on_by_itself() {
+    let first = plan_of(&refused(Some(quota("demo-x1")), vec![]));
+    let conditions = &first.status.conditions;
+    check(&first.status, Reason::QuotaExceeded, &[&name(), "exceeded quota: q", "raise the ResourceQuota"]);
+    assert_eq!(condition(conditions, C::Running), "False/QuotaExceeded");
+    assert_eq!(condition(conditions, C::Succeeded), "Unknown/QuotaExceeded");
+    assert_eq!(kstatus(conditions), "InProgress", "a quota can be raised");
+    let warnings = |plan: &vitrine_plan::Plan<TrainingRunStatus>| {
+        plan.events.iter().filter(|e| e.type_ == vitrine_plan::EventType::Warning).count()
+    };
+    assert_eq!((first.events.len(), warnings(&first)), (1, 1));
+    let mut object = run(&with_limit());
+    object.status = Some(first.status.clone());
+    let again = training_run::plan(&object, &refused(Some(quota("demo-x2")), vec![]), &policy(), &at(200));
+    assert_eq!(again.status, first.status, "the name of the next try writes nothing");
+    assert!(again.events.is_empty());
+    let seen = refused(None, vec![pod("demo-x3", "Running")]);
+    let runs = training_run::plan(&object, &seen, &policy(), &at(300)).status;
+    assert_eq!(condition(&runs.conditions, C::Running), "True/Training");
+}
+
+#[test]
+fn a_job_without_a_pod_is_looked_at_ever_more_rarely() {
+    let wait = |second| {
+        let plan = training_run::plan(&run(&with_limit()), &refused(None, vec![]), &policy(), &at(second));
+        plan.requeue
+    };
+    let after = |seconds| Requeue::After(std::time::Duration::from_secs(seconds));
+    assert_eq!((wait(0), wait(60), wait(6000)), (after(5), after(60), after(300)));
+}
+
+#[test]
+fn a_pod_that_is_gone_with_its_time_is_remembered() {
+    let mut object = run(&with_limit());
+    object.status = Some(plan_of(&refused(Some(quota("demo-x1")), vec![])).status);
+    let late = TrainingRunObserved { job: Some(failed_job("DeadlineExceeded", 60)), ..refused(None, vec![]) };
+    let status = training_run::plan(&object, &late, &policy(), &at(61)).status;
+    check(&status, Reason::DeadlineExceeded, &["within 60 seconds", "exceeded quota: q"]);
+    assert_eq!(kstatus(&status.conditions), "Failed");
+}
+
+#[test]
+fn what_a_run_got_over_is_not_why_its_time_ran_out() {
+    let mut object = run(&with_limit());
+    object.status = Some(plan_of(&refused(Some(quota("demo-x1")), vec![])).status);
+    let runs = refused(None, vec![pod("demo-x2", "Running")]);
+    object.status = Some(training_run::plan(&object, &runs, &policy(), &at(50)).status);
+    let late = TrainingRunObserved { job: Some(failed_job("DeadlineExceeded", 60)), ..runs };
+    let failure = training_run::plan(&object, &late, &policy(), &at(61)).status.last_failure.unwrap();
+    assert!(!failure.message.contains("quota"), "{}", failure.message);
+}
+
+#[test]
+fn an_evicted_pod_that_still_passes_its_probe_is_told() {
+    let evicted = PodFacts {
+        disrupted: Some(("EvictionByEvictionAPI".into(), "Eviction API: evicting".into())),
+        ..pod("demo-1", "Running")
+    };
+    check(&active(vec![evicted]), Reason::Evicted, &["pod demo-1", "not counted"]);
+}
+
+#[test]
+fn a_volume_that_cannot_be_mounted_is_named() {
+    let note = "MountVolume.SetUp failed for volume \"tokens\" : secret \"tokens\" not found";
+    let hangs = PodFacts { unmounted: Some(note.into()), ..pod("demo-1", "Pending") };
+    let status = active(vec![hangs]);
+    check(
+        &status,
+        Reason::MountFailed,
+        &["pod demo-1", "secret \"tokens\" not found", "create what is missing"],
+    );
+    assert_eq!(condition(&status.conditions, C::Running), "False/MountFailed");
+    assert_eq!(kstatus(&status.conditions), "InProgress");
 }

@@ -6,9 +6,9 @@ use kube::ResourceExt as _;
 use vitrine_contract::report::{Message, Outcome, Progress};
 use vitrine_crds::names;
 use vitrine_plan::meta::owned_by;
-use vitrine_plan::{ChildRef, JobEnd, JobFacts, PodFacts};
+use vitrine_plan::{ChildRef, JobEnd, JobFacts, PodFacts, refusal};
 
-use super::{Subject, pods};
+use super::{Subject, events, pods};
 use crate::context::Context;
 use crate::error::ObserveError;
 
@@ -51,13 +51,24 @@ pub async fn observe(
     };
     let Some(job) = job else { return Ok(work) };
     let uid = job.uid().unwrap_or_default();
-    work.job = Some(facts(&job, &subject.uid));
-    if owned_by(&job.metadata, &subject.uid) {
+    let mut seen = facts(&job, &subject.uid);
+    if seen.owned {
         work.pods = pods::of_job(&ctx.caches, &subject.uid, &uid);
+        if !settled {
+            seen.refused = refused(ctx, subject, &seen, &work.pods).await;
+            pods::ask(ctx, &subject.namespace, &mut work.pods).await;
+        }
         work.result = best(ctx.registry.result(&uid).await?, last_words(&work.pods));
         work.progress = ctx.registry.progress(&uid).await?;
     }
+    work.job = Some(seen);
     Ok(work)
+}
+
+/// Why the Job's pods are not created, where it should have one and has none.
+async fn refused(ctx: &Context, subject: &Subject, job: &JobFacts, pods: &[PodFacts]) -> Option<String> {
+    let question = refusal::of_job(job, pods, &Context::now())?;
+    events::ask(ctx, &subject.namespace, &question).await
 }
 
 fn leftovers(ctx: &Context, subject: &Subject, current: &str) -> Vec<ChildRef> {
@@ -104,9 +115,11 @@ pub fn facts(job: &Job, owner_uid: &str) -> JobFacts {
         suspended: spec.and_then(|s| s.suspend).unwrap_or_default(),
         suspended_by_us: job.annotations().contains_key(names::ANNOTATION_SUSPENDED),
         ttl_seconds: spec.and_then(|s| s.ttl_seconds_after_finished),
+        created: job.creation_timestamp(),
         start_time: status.and_then(|s| s.start_time.clone()),
         end: status.and_then(|s| s.conditions.as_deref()).and_then(end),
         active: status.and_then(|s| s.active).unwrap_or_default(),
+        refused: None,
     }
 }
 

@@ -47,6 +47,113 @@ async fn pods_count_only_with_the_job_that_controls_them() {
     assert_eq!(work.pods.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(), ["right"]);
 }
 
+/// A Job of long ago with that status.
+fn old_job(status: &serde_json::Value, suspend: bool) -> Job {
+    let mut meta = child_meta("j", "mine");
+    meta["creationTimestamp"] = json!("2026-01-01T00:00:00Z");
+    let template = json!({"spec": {"containers": []}});
+    object(json!({"metadata": meta, "spec": {"suspend": suspend, "template": template}, "status": status}))
+}
+
+fn pod_of_job(status: &serde_json::Value) -> k8s_openapi::api::core::v1::Pod {
+    let mut meta = child_meta("p", "j-uid");
+    meta["labels"] = json!({names::LABEL_OWNER_UID: "mine"});
+    object(json!({"metadata": meta, "status": status}))
+}
+
+/// Status of a pod that has had its node for long and says nothing more.
+fn silent() -> serde_json::Value {
+    let placed =
+        json!({"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-01T00:00:01Z"});
+    json!({"phase": "Pending", "conditions": [placed]})
+}
+
+/// A server whose events all say that.
+fn tells(reason: &'static str, note: &'static str) -> Server {
+    Server::new(move |seen| {
+        if !seen.path.ends_with("/events") {
+            return usual(seen);
+        }
+        let event = json!({"metadata": {"name": "e", "namespace": "a"}, "eventTime": null, "reason": reason,
+            "note": note, "deprecatedLastTimestamp": "2026-01-01T00:01:00Z"});
+        (
+            200,
+            json!({"apiVersion": "events.k8s.io/v1", "kind": "EventList", "metadata": {}, "items": [event]}),
+        )
+    })
+}
+
+fn reads_of_events(server: &Server) -> Vec<String> {
+    let reads = server.with_method("GET").into_iter();
+    reads.filter(|seen| seen.path.ends_with("/events")).map(|seen| seen.query).collect()
+}
+
+#[tokio::test]
+async fn a_job_without_its_pod_is_explained_by_its_newest_event() {
+    let server = tells("FailedCreate", "Error creating: exceeded quota");
+    let mut world = world(&server, Duration::from_secs(9)).await;
+    world.filled.job(&old_job(&json!({"startTime": "2026-01-01T00:00:01Z"}), false));
+    let work = observe(&world.ctx, &subject(), Some("j"), false).await.unwrap();
+    assert_eq!(work.job.unwrap().refused.as_deref(), Some("Error creating: exceeded quota"));
+    let asked = reads_of_events(&server);
+    assert_eq!(asked.len(), 1);
+    assert!(asked[0].contains("fieldSelector=regarding.uid%3Dj-uid%2Ctype%3DWarning"), "{asked:?}");
+    assert!(asked[0].contains("limit=50"), "{asked:?}");
+}
+
+#[tokio::test]
+async fn a_pod_that_cannot_mount_is_explained_by_its_newest_event() {
+    let server = tells("FailedMount", "secret \"tokens\" not found");
+    let mut world = world(&server, Duration::from_secs(9)).await;
+    world.filled.job(&old_job(&json!({"active": 1}), false));
+    world.filled.pod(&pod_of_job(&silent()));
+    let work = observe(&world.ctx, &subject(), Some("j"), false).await.unwrap();
+    assert_eq!(work.job.unwrap().refused, None, "it has a pod");
+    assert_eq!(work.pods[0].unmounted.as_deref(), Some("secret \"tokens\" not found"));
+    let asked = reads_of_events(&server);
+    assert!(asked.len() == 1 && asked[0].contains("regarding.uid%3Dp-uid%2C"), "{asked:?}");
+}
+
+#[tokio::test]
+async fn no_event_is_read_while_nothing_hangs() {
+    let server = tells("FailedCreate", "never asked");
+    let active = json!({"active": 1});
+    let done = json!({"conditions": [{"type": "Complete", "status": "True"}]});
+    let running = json!({"phase": "Running"});
+    let pulls = json!({"phase": "Pending", "containerStatuses": [{"name": names::CONTAINER, "image": "i", "imageID": "",
+        "ready": false, "restartCount": 0, "state": {"waiting": {"reason": "ImagePullBackOff"}}}]});
+    let mut fresh = old_job(&json!({}), false);
+    fresh.metadata.creation_timestamp = Some(Context::now());
+    let old = |status: &serde_json::Value| old_job(status, false);
+    for (job, pod, settled) in [
+        (old(&active), Some(&running), false),
+        (old(&active), Some(&pulls), false),
+        (fresh, None, false),
+        (old_job(&json!({}), true), None, false),
+        (old(&done), None, false),
+        // all is done: not even a Job that seems to hang is asked about
+        (old(&json!({})), None, true),
+        (old(&active), Some(&silent()), true),
+    ] {
+        let mut world = world(&server, Duration::from_secs(9)).await;
+        world.filled.job(&job);
+        if let Some(status) = pod {
+            world.filled.pod(&pod_of_job(status));
+        }
+        observe(&world.ctx, &subject(), Some("j"), settled).await.unwrap();
+        assert_eq!(reads_of_events(&server), Vec::<String>::new(), "{job:?} {pod:?} {settled}");
+    }
+}
+
+#[tokio::test]
+async fn events_that_may_not_be_read_stop_nothing() {
+    let server = Server::new(|_| crate::testing::refusal(403, "Forbidden"));
+    let mut world = world(&server, Duration::from_secs(9)).await;
+    world.filled.job(&old_job(&json!({}), false));
+    let work = observe(&world.ctx, &subject(), Some("j"), false).await.unwrap();
+    assert_eq!((work.job.unwrap().refused, reads_of_events(&server).len()), (None, 1));
+}
+
 #[tokio::test]
 async fn other_attempts_are_leftovers() {
     let mut world = world(&Server::new(usual), Duration::from_secs(9)).await;

@@ -1,6 +1,7 @@
 //! Observe: reads caches, the cluster and the registry into facts. Writes nothing, decides nothing.
 
 pub mod dataset;
+pub mod events;
 pub mod jobs;
 pub mod model_deployment;
 pub mod pods;

@@ -21,6 +21,8 @@ pub async fn observe(
     let subject = Subject::of(ctx, object).await?;
     let workloads = ctx.caches.workloads.owned(&subject.uid);
     let configs = ctx.caches.configs.owned(&subject.uid);
+    let mut pods = pods::serving(&ctx.caches, &subject.uid);
+    pods::ask(ctx, &subject.namespace, &mut pods).await;
     Ok(ModelDeploymentObserved {
         stable: stable(ctx, object, &subject.namespace_uid).await?,
         candidate: candidate(ctx, object, &subject.namespace_uid).await?,
@@ -36,7 +38,7 @@ pub async fn observe(
             .map(|c| (**c).clone())
             .collect(),
         service: service(ctx, &subject).await?,
-        pods: pods::serving(&ctx.caches, &subject.uid),
+        pods,
         namespace_uid: subject.namespace_uid,
     })
 }
@@ -122,6 +124,7 @@ pub fn facts(deployment: &Deployment, owner_uid: &str) -> DeploymentFacts {
         updated_ready: (ready - old.max(0)).max(0),
         observed: status.observed_generation >= deployment.metadata.generation,
         deadline_exceeded: deadline_exceeded(status),
+        refused: refused(status),
         live: deployment.clone(),
     }
 }
@@ -137,6 +140,13 @@ fn deadline_exceeded(status: &DeploymentStatus) -> bool {
             && c.status == "False"
             && c.reason.as_deref() == Some("ProgressDeadlineExceeded")
     })
+}
+
+/// Why its pods are not created, which its ReplicaSet was told.
+fn refused(status: &DeploymentStatus) -> Option<String> {
+    let fails =
+        status.conditions.iter().flatten().find(|c| c.type_ == "ReplicaFailure" && c.status == "True");
+    fails.map(|c| c.message.clone().unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
 //! Facts of child Deployments, and who owns an alias.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::caches::testing::Filled;
-use crate::testing::{child_meta, deployment, object};
+use crate::testing::{Server, child_meta, deployment, object, usual, world};
 
 use super::*;
 
@@ -47,6 +49,34 @@ fn the_deadline_is_told_by_the_condition() {
     };
     assert!(progressing("False", "ProgressDeadlineExceeded"));
     assert!(!progressing("True", "NewReplicaSetAvailable"));
+}
+
+#[test]
+fn pods_that_are_not_created_are_explained_by_the_condition() {
+    let says = |status: &str| {
+        let failure =
+            json!({"type": "ReplicaFailure", "status": status, "reason": "FailedCreate", "message": "m"});
+        child(&json!({"conditions": [failure]})).refused
+    };
+    assert_eq!((says("True"), says("False")), (Some("m".into()), None));
+}
+
+#[tokio::test]
+async fn events_are_read_of_a_serving_pod_that_hangs_and_of_no_other() {
+    for (phase, reads) in [("Running", 0), ("Pending", 1)] {
+        let server = Server::new(usual);
+        let mut world = world(&server, Duration::from_secs(9)).await;
+        let mut meta = child_meta("p", "d-0123456789-uid");
+        meta["labels"] = json!({names::LABEL_OWNER_UID: "d-uid", names::LABEL_COMPONENT: names::ROLE_SERVE});
+        let placed =
+            json!({"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"});
+        world
+            .filled
+            .pod(&object(json!({"metadata": meta, "status": {"phase": phase, "conditions": [placed]}})));
+        assert_eq!(observe(&world.ctx, &deployment("d")).await.unwrap().pods.len(), 1);
+        let events = server.log().into_iter().filter(|line| line.ends_with("/events")).count();
+        assert_eq!(events, reads, "{phase}");
+    }
 }
 
 #[test]

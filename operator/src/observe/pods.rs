@@ -4,9 +4,11 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodStatus};
 use kube::ResourceExt as _;
 use vitrine_crds::names;
 use vitrine_plan::meta::owned_by;
-use vitrine_plan::{PodFacts, Terminated};
+use vitrine_plan::{PodFacts, Terminated, refusal};
 
+use super::events;
 use crate::caches::Caches;
+use crate::context::Context;
 
 /// The pods of a Job, oldest first.
 pub fn of_job(caches: &Caches, owner_uid: &str, job_uid: &str) -> Vec<PodFacts> {
@@ -18,6 +20,17 @@ pub fn serving(caches: &Caches, owner_uid: &str) -> Vec<PodFacts> {
     collect(caches, owner_uid, |pod| {
         pod.labels().get(names::LABEL_COMPONENT).is_some_and(|role| role == names::ROLE_SERVE)
     })
+}
+
+/// Fills in why the newest pod that hangs before its container starts does so; asks only where one
+/// does.
+pub async fn ask(ctx: &Context, namespace: &str, pods: &mut [PodFacts]) {
+    let Some((name, question)) = refusal::of_pods(pods, &Context::now()) else { return };
+    let name = name.to_owned();
+    let told = events::ask(ctx, namespace, &question).await;
+    if let Some(pod) = pods.iter_mut().find(|pod| pod.name == name) {
+        pod.unmounted = told;
+    }
 }
 
 fn collect(caches: &Caches, owner_uid: &str, keep: impl Fn(&Pod) -> bool) -> Vec<PodFacts> {
@@ -37,12 +50,15 @@ pub fn facts(pod: &Pod) -> PodFacts {
     let container = containers.iter().find(|c| c.name == names::CONTAINER);
     PodFacts {
         name: pod.name_any(),
+        uid: pod.uid().unwrap_or_default(),
         created: pod.creation_timestamp(),
         phase: status.phase.clone().unwrap_or_default(),
         ready: holds(conditions, "Ready").is_some(),
         terminating: pod.metadata.deletion_timestamp.is_some(),
         model_digest: pod.labels().get(names::LABEL_MODEL_DIGEST).cloned(),
         unschedulable: unschedulable(conditions),
+        scheduled: holds(conditions, "PodScheduled").and_then(|c| c.last_transition_time.clone()),
+        unmounted: None,
         waiting: container.and_then(waiting),
         disrupted: disrupted(status, conditions),
         terminated: container.and_then(terminated),

@@ -22,7 +22,8 @@ use crate::meta::{self, Owner};
 use crate::plan::{Plan, RegistryOp, Requeue};
 use crate::pod;
 use crate::policy::Policy;
-use crate::status::{Phase, events, transition};
+use crate::refusal;
+use crate::status::{Phase, events, held_up, transition};
 
 use job::Valid;
 use status::{Outlook, Source};
@@ -137,8 +138,11 @@ impl Case<'_> {
             object: format!("Dataset {}", self.owner.name),
             work: "source",
             memory_limit: pod::memory_limit(&self.valid.resources),
-            deadline: None,
+            deadline: Some((job::DEADLINE_SECONDS, None)),
             image: self.policy.trainer_image.clone(),
+            image_from: "the operator's value trainer.image and delete the Job",
+            claim: Some(self.valid.spec.source.pvc.claim_name.clone()),
+            held_up: self.status().and_then(|s| held_up(&s.conditions, s.last_failure.as_ref())),
         }
     }
 
@@ -188,13 +192,17 @@ impl Case<'_> {
         }
         let status_job = self.status().and_then(|s| s.job_name.as_deref());
         let told = (self.seen.pods.as_slice(), self.seen.result.as_ref());
-        match jobs::state(self.seen.job.as_ref(), told, &attempt, status_job, &self.subject(), &self.now) {
+        let job = self.seen.job.as_ref();
+        match jobs::state(job, told, &attempt, status_job, &self.subject(), &self.now) {
             jobs::State::Missing => self.start(attempt),
             jobs::State::Vanished => {
                 self.start(attempt::next(&self.owner.name, &self.owner.uid, key, &attempt))
             }
             jobs::State::Foreign => self.collides("Job", &attempt.job_name),
-            jobs::State::Active => self.works(&attempt, PROGRESS),
+            jobs::State::Active => {
+                let again = refusal::look_again(job, &self.seen.pods, &self.now);
+                self.works(&attempt, again.unwrap_or(PROGRESS))
+            }
             jobs::State::Ending(until) => self.works(&attempt, Requeue::At(until)),
             jobs::State::Failed(failure) => self.fails(&attempt, failure),
         }

@@ -13,6 +13,7 @@ use crate::attempt::Attempt;
 use crate::facts::{DatasetObserved, RevisionFacts};
 use crate::failure::{self, Subject};
 use crate::plan::{Plan, Requeue};
+use crate::refusal;
 use crate::status::{Kind, Phase, decimal, rejected};
 
 /// What is known of the source.
@@ -51,8 +52,9 @@ impl Outlook {
 pub fn of_active(seen: &DatasetObserved, attempt: &Attempt, subject: &Subject) -> Outlook {
     let name = &attempt.job_name;
     let current = seen.pods.iter().rev().find(|pod| !pod.terminating);
-    let cause = failure::newest(&seen.pods, subject);
-    let stuck = current.and_then(|pod| failure::waiting(pod, subject));
+    let refused = refusal::of_active(seen.job.as_ref());
+    let stuck = refused.clone().or_else(|| current.and_then(|pod| failure::waiting(pod, subject)));
+    let cause = refused.or_else(|| failure::newest(&seen.pods, subject));
     let phase = match (&stuck, current) {
         (Some(cause), _) => Phase::Working(failure::reason_of(cause), cause.message.clone()),
         (None, Some(pod)) if pod.phase == "Running" => {
@@ -71,9 +73,7 @@ pub fn of_active(seen: &DatasetObserved, attempt: &Attempt, subject: &Subject) -
         }
         _ => Phase::Working(Reason::Queued, format!("Job {name} is about to start its pod")),
     };
-    let claim = cause.as_ref().filter(|c| {
-        c.reason == Reason::Unschedulable.as_str() && c.message.contains("persistentvolumeclaim")
-    });
+    let claim = cause.as_ref().filter(|c| c.reason == Reason::SourceNotFound.as_str());
     Outlook {
         phase,
         attempt: Some(attempt.clone()),

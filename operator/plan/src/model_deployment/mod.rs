@@ -22,6 +22,7 @@ use crate::meta::{self, Owner};
 use crate::plan::{Child, ChildRef, Plan, RegistryOp, Requeue};
 use crate::pod;
 use crate::policy::Policy;
+use crate::refusal;
 use crate::status::{events, transition};
 
 use children::Valid;
@@ -88,11 +89,16 @@ impl Case<'_> {
         Plan {
             apply: self.apply(wanted.as_ref()),
             delete: self.delete(),
-            requeue: if registry.is_empty() { Requeue::AwaitChange } else { SOON },
+            requeue: if registry.is_empty() { self.again() } else { SOON },
             registry,
             status,
             events,
         }
+    }
+
+    /// When to look again: all is watched but the events of a pod that hangs.
+    fn again(&self) -> Requeue {
+        refusal::look_again(None, &self.seen.pods, &self.now).unwrap_or(Requeue::AwaitChange)
     }
 
     fn replicas(&self) -> i32 {
@@ -126,9 +132,11 @@ impl Case<'_> {
 
     fn wanted(&self, target: &VersionFacts) -> Wanted {
         let live = self.find(&target.digest);
-        // an image stays until the next rollout, so that an upgrade of the operator restarts no pod
+        // an image stays until the next rollout, so that an upgrade of the operator restarts no pod; one
+        // with which no pod answers may be the wrong one that somebody has corrected
+        let kept = live.filter(|l| l.replicas == 0 || l.updated_ready > 0).map(|l| l.image.as_str());
         let image = self.valid.spec.server.image.as_deref();
-        let image = image.or(live.map(|l| l.image.as_str())).unwrap_or(&self.policy.server_image);
+        let image = image.or(kept).unwrap_or(&self.policy.server_image);
         let deployment = children::deployment(&self.owner, &self.valid, target, image, self.policy);
         let current = live.filter(|l| !diff::differs(&deployment, Some(&l.live)));
         let up = current.is_some_and(|l| rollout::complete(l, self.replicas()));
@@ -233,15 +241,22 @@ impl Case<'_> {
         let of_model =
             |p: &&crate::facts::PodFacts| p.model_digest.as_deref() == Some(short) && !p.terminating;
         let pods: Vec<_> = self.seen.pods.iter().filter(of_model).cloned().collect();
-        let image = self.find(digest).map_or(&self.policy.server_image, |d| &d.image);
+        let live = self.find(digest);
+        let image = live.map_or(&self.policy.server_image, |d| &d.image);
         let subject = Subject {
             object: format!("ModelDeployment {}", self.owner.name),
             work: "server",
             memory_limit: pod::memory_limit(&self.valid.resources),
-            deadline: None,
             image: image.clone(),
+            image_from: "spec.server.image",
+            ..Subject::default()
         };
-        failure::newest(&pods, &subject)
+        let refused = || {
+            let live = live.filter(|d| d.owned)?;
+            let note = live.refused.as_ref()?;
+            Some(refusal::not_created(&format!("Deployment {}", live.name), note))
+        };
+        failure::newest(&pods, &subject).or_else(refused)
     }
 
     /// The digest that the Service should select.

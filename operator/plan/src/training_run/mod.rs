@@ -24,7 +24,8 @@ use crate::meta::{self, Owner};
 use crate::plan::{Child, Plan, Registration, RegistryOp, Requeue};
 use crate::pod;
 use crate::policy::Policy;
-use crate::status::{events, transition};
+use crate::refusal;
+use crate::status::{events, held_up, transition};
 
 use gate::Judgement;
 use job::Valid;
@@ -123,8 +124,15 @@ impl Case<'_> {
             object: format!("TrainingRun {}", self.owner.name),
             work: "search",
             memory_limit: pod::memory_limit(&self.valid.resources),
-            deadline: Some((self.valid.spec.active_deadline_seconds, "spec.activeDeadlineSeconds")),
+            deadline: Some((self.valid.spec.active_deadline_seconds, Some("spec.activeDeadlineSeconds"))),
             image: pinned.map_or(&self.policy.trainer_image, |i| &i.trainer_image).clone(),
+            image_from: "the operator's value trainer.image and create another TrainingRun",
+            held_up: self
+                .object
+                .status
+                .as_ref()
+                .and_then(|s| held_up(&s.conditions, s.last_failure.as_ref())),
+            ..Subject::default()
         }
     }
 
@@ -221,7 +229,9 @@ impl Case<'_> {
                 &self.attempt,
             )),
             jobs::State::Foreign => self.collides("Job", &self.attempt.job_name),
-            jobs::State::Active => self.works(PROGRESS),
+            jobs::State::Active => {
+                self.works(refusal::look_again(job, &self.seen.pods, &self.now).unwrap_or(PROGRESS))
+            }
             jobs::State::Ending(until) => self.works(Requeue::At(until)),
             jobs::State::Failed(failure) => self.fails(failure),
         }

@@ -14,6 +14,7 @@ use crate::facts::{JobEnd, TrainingRunObserved, VersionFacts};
 use crate::failure::{self, Subject};
 use crate::meta;
 use crate::plan::{Plan, Requeue};
+use crate::refusal;
 use crate::status::{Kind, Phase, decimal, duration, progress_summary, rejected, transition};
 
 /// What is known of the Dataset.
@@ -82,7 +83,8 @@ pub fn of_active(
 ) -> Outlook {
     let name = &attempt.job_name;
     let current = seen.pods.iter().rev().find(|pod| !pod.terminating);
-    let stuck = current.and_then(|pod| failure::waiting(pod, subject));
+    let refused = refusal::of_active(seen.job.as_ref());
+    let stuck = refused.clone().or_else(|| current.and_then(|pod| failure::waiting(pod, subject)));
     let held = seen.job.as_ref().is_some_and(|job| job.suspended);
     let mut runs = false;
     let (reason, message) = match (&stuck, current) {
@@ -107,7 +109,7 @@ pub fn of_active(
         inputs,
         running: Verdict::new(ConditionType::Running, runs, reason, message.clone()),
         suspended: suspend.then(|| message.clone()),
-        failure: failure::newest(&seen.pods, subject),
+        failure: refused.or_else(|| failure::newest(&seen.pods, subject)),
         ..Outlook::new(reason, &message)
     }
 }

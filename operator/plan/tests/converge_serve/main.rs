@@ -199,6 +199,17 @@ fn an_upgrade_of_the_operator_restarts_no_serving_pod_and_the_next_rollout_takes
 }
 
 #[test]
+fn an_image_with_which_no_pod_came_up_is_not_kept() {
+    let mut world = World::new(Some(1), None);
+    let image = |world: &World| world.observe().deployments[0].image.clone();
+    world.pass(None);
+    assert_eq!(image(&world), "images.test/server:1");
+    world.policy.server_image = "images.test/server:2".into();
+    world.pass(None);
+    assert_eq!(image(&world), "images.test/server:2");
+}
+
+#[test]
 fn zero_replicas_are_ready_and_nothing_is_promoted_unproved() {
     let mut world = rolled(1);
     world.change(|spec| spec.replicas = 0);

@@ -118,6 +118,7 @@ impl World {
             updated_ready: sim.updated,
             observed: true,
             deadline_exceeded: sim.late,
+            refused: None,
             live: sim.live.clone(),
         };
         ModelDeploymentObserved {
