@@ -12,6 +12,7 @@ mod idle;
 mod integrity;
 mod lifecycle;
 mod limits;
+mod refusals;
 mod rollout;
 mod security;
 
