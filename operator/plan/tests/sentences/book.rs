@@ -72,10 +72,10 @@ impl Book {
              *the run has ended* (Running=False), *there is no model to judge* (GatePassed=Unknown), *there is no model to register* (Registered=False).\n",
         );
         for reason in Reason::ALL {
-            text += &format!("\n## {reason}\n\n");
+            text.extend(["\n## ", reason.as_str(), "\n\n"]);
             for ((_, sentence), places) in self.said.iter().filter(|((known, _), _)| known == reason) {
                 let words = if sentence.is_empty() { "(no text)" } else { sentence };
-                text += &format!("- {words}  \n  *{}*\n", listed(places));
+                text.extend(["- ", words, "  \n  *", &listed(places), "*\n"]);
             }
         }
         text

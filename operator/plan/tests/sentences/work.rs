@@ -46,13 +46,13 @@ fn run_pods(pods: Vec<PodFacts>) -> TrainingRunObserved {
     TrainingRunObserved { job: Some(run_job()), pods, ..known() }
 }
 
-fn failed(job: JobFacts, reason: &str) -> Option<JobFacts> {
+fn failed(job: JobFacts, reason: &str) -> JobFacts {
     let message = "Job has reached the specified backoff limit".to_owned();
-    Some(JobFacts { end: Some(JobEnd::Failed { reason: reason.into(), message, at: Some(at(1)) }), ..job })
+    JobFacts { end: Some(JobEnd::Failed { reason: reason.into(), message, at: Some(at(1)) }), ..job }
 }
 
-fn complete(job: JobFacts) -> Option<JobFacts> {
-    Some(JobFacts { end: Some(JobEnd::Complete { at: Some(at(1)) }), ..job })
+fn complete(job: JobFacts) -> JobFacts {
+    JobFacts { end: Some(JobEnd::Complete { at: Some(at(1)) }), ..job }
 }
 
 fn posted(reason: &str, message: &str) -> String {
@@ -103,10 +103,11 @@ pub fn datasets(book: &mut Book) {
         ),
     ] {
         let pods = vec![ended("shoes-1", code, "Error", &posted(word, text))];
-        let seen = DatasetObserved { job: failed(dataset_job(), "PodFailurePolicy"), ..with_pods(pods) };
+        let seen =
+            DatasetObserved { job: Some(failed(dataset_job(), "PodFailurePolicy")), ..with_pods(pods) };
         dataset_seen(book, DATASET, &seen);
     }
-    let late = DatasetObserved { job: failed(dataset_job(), "DeadlineExceeded"), ..empty() };
+    let late = DatasetObserved { job: Some(failed(dataset_job(), "DeadlineExceeded")), ..empty() };
     dataset_seen(book, DATASET, &late);
     for message in
         ["persistentvolumeclaim \"data\" not found", "pod has unbound immediate PersistentVolumeClaims"]
@@ -138,7 +139,7 @@ pub fn runs(book: &mut Book) {
     run_seen(book, RUN, &TrainingRunObserved { job: Some(held), ..known() });
     run_seen(book, RUN, &run_pods(vec![pod("demo-1", "Running")]));
     run_seen(book, RUN, &run_pods(vec![pod("demo-1", "Succeeded")]));
-    let done = TrainingRunObserved { job: complete(run_job()), ..known() };
+    let done = TrainingRunObserved { job: Some(complete(run_job())), ..known() };
     let result = Some(Outcome::Trained(trained("m", 0.9)));
     run_seen(book, RUN, &TrainingRunObserved { result, ..done.clone() });
     let mut broken = trained("m", 0.9);
@@ -180,7 +181,8 @@ pub fn causes(book: &mut Book) {
     }
     let disrupted = Some(("EvictionByEvictionAPI".into(), "Eviction API: evicting".into()));
     run_seen(book, &spec, &run_pods(vec![PodFacts { disrupted, ..pod("demo-1", "Running") }]));
-    let over = |reason: &str, pods| TrainingRunObserved { job: failed(run_job(), reason), ..run_pods(pods) };
+    let over =
+        |reason: &str, pods| TrainingRunObserved { job: Some(failed(run_job(), reason)), ..run_pods(pods) };
     for end in [
         ended("demo-1", 137, "OOMKilled", ""),
         ended("demo-1", 101, "Error", "thread 'main' panicked"),
