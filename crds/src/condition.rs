@@ -59,6 +59,8 @@ names! {
         ModelResolved,
         /// ModelDeployment: the last rollout reached its end.
         RolloutSucceeded,
+        /// ModelDeployment: Kubernetes chooses the number of pods.
+        ScalingActive,
     }
 }
 
@@ -161,6 +163,12 @@ names! {
         Unavailable,
         /// `spec.replicas` is 0.
         ScaledToZero,
+        /// `spec.autoscaling` is not set: `spec.replicas` decides.
+        NotAutoscaled,
+        /// Kubernetes chooses the number of pods by their load.
+        Autoscaled,
+        /// Kubernetes cannot measure the load: the number of pods stays as it is.
+        MetricsUnavailable,
         /// The last rollout reached its end.
         RolloutComplete,
         /// The new version did not become available in time and was removed.

@@ -4,6 +4,7 @@
 //!
 //! No client, no runtime and no decision lives here.
 
+pub mod autoscaling;
 pub mod common;
 pub mod condition;
 pub mod dataset;

@@ -5,6 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::autoscaling::Autoscaling;
 use crate::common::{LastFailure, NAME_MESSAGE, NAME_RULE, PodPlacement, Resources, conditions_schema};
 
 /// Serves one version of a registered model and rolls out the next one.
@@ -37,13 +38,18 @@ use crate::common::{LastFailure, NAME_MESSAGE, NAME_RULE, PodPlacement, Resource
     printcolumn(name = "Digest", type_ = "string", json_path = ".status.stable.digest", priority = 1)
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.autoscaling) || self.replicas > 0").message("autoscaling needs replicas of at least 1: Kubernetes scales nothing that is at 0"))]
+#[x_kube(validation = Rule::new("!(has(self.autoscaling) && has(oldSelf.autoscaling)) || self.replicas == oldSelf.replicas").message("replicas cannot change while autoscaling is set: change autoscaling.minReplicas and autoscaling.maxReplicas"))]
 pub struct ModelDeploymentSpec {
     /// Which version is served.
     pub model: ModelSelector,
-    /// Serving pods. Default: 1.
+    /// Serving pods. With `autoscaling` only the number to start with. Default: 1.
     #[serde(default = "default_replicas")]
     #[schemars(range(min = 0, max = 1000))]
     pub replicas: i32,
+    /// Lets Kubernetes choose the number of serving pods by their load; needs a metrics server. Default: `replicas` decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoscaling: Option<Autoscaling>,
     /// The inference server.
     #[serde(default)]
     pub server: Server,

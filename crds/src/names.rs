@@ -7,8 +7,12 @@ use sha2::{Digest, Sha256};
 pub const GROUP: &str = "vitrine.dev";
 /// Served and stored version.
 pub const VERSION: &str = "v1alpha1";
-/// The only field manager of the operator: server-side apply would otherwise see two owners.
+/// The field manager of the operator: server-side apply would otherwise see two owners.
 pub const FIELD_MANAGER: &str = "vitrine-operator";
+/// The one exception: who holds `spec.replicas` of a Deployment that [`FIELD_MANAGER`] applies
+/// without it. An apply that stops naming a field resets it to its default, here 1 pod, unless
+/// another manager holds it; an autoscaler takes the field from this one with its first write.
+pub const SCALE_MANAGER: &str = "vitrine-operator-replicas";
 /// Name reported in events.
 pub const REPORTER: &str = "vitrine-operator";
 /// Lease that elects the one replica that reconciles.
@@ -45,6 +49,8 @@ pub const ANNOTATION_SUSPENDED: &str = "vitrine.dev/suspended-by-spec";
 pub const ANNOTATION_MODEL_DIGEST: &str = "vitrine.dev/model-digest";
 /// Registry version of the model of a child Deployment.
 pub const ANNOTATION_MODEL_VERSION: &str = "vitrine.dev/model-version";
+/// Marks a child Deployment that is applied without `spec.replicas`: an autoscaler holds them.
+pub const ANNOTATION_AUTOSCALED: &str = "vitrine.dev/autoscaled";
 
 /// The only container of each pod.
 pub const CONTAINER: &str = "main";

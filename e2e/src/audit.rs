@@ -26,6 +26,8 @@ pub struct Request {
     pub code: i64,
     /// Why it was refused, if it was.
     pub message: String,
+    /// Field manager of a write.
+    pub manager: String,
 }
 
 fn path() -> String {
@@ -67,6 +69,9 @@ fn request(event: &Value) -> Request {
     let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
     let sub = text("/objectRef/subresource");
     let resource = text("/objectRef/resource");
+    let uri = text("/requestURI");
+    let query = uri.split_once('?').map_or("", |(_, query)| query);
+    let manager = query.split('&').find_map(|pair| pair.strip_prefix("fieldManager="));
     Request {
         verb: text("/verb"),
         group: text("/objectRef/apiGroup"),
@@ -75,6 +80,7 @@ fn request(event: &Value) -> Request {
         name: text("/objectRef/name"),
         code: event.pointer("/responseStatus/code").and_then(Value::as_i64).unwrap_or_default(),
         message: text("/responseStatus/message"),
+        manager: manager.unwrap_or_default().to_owned(),
     }
 }
 

@@ -6,6 +6,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, PodTemplateSpec, Service};
 use kube::core::{DeserializeGuard, PartialObjectMeta};
@@ -47,6 +48,8 @@ pub struct Caches {
     pub workloads: Children<Deployment>,
     /// Our Services.
     pub services: Children<Service>,
+    /// Our autoscalers, without what they measured.
+    pub autoscalers: Children<HorizontalPodAutoscaler>,
     /// Our ConfigMaps.
     pub configs: Children<ConfigMap>,
     /// Metadata of all namespaces.
@@ -62,6 +65,7 @@ struct Writers {
     pods: Writer<Pod>,
     workloads: Writer<Deployment>,
     services: Writer<Service>,
+    autoscalers: Writer<HorizontalPodAutoscaler>,
     configs: Writer<ConfigMap>,
     namespaces: Writer<PartialObjectMeta<Namespace>>,
 }
@@ -97,6 +101,10 @@ pub fn start(
     spawn_child(&mut tasks, &sinks, "services", writers.services, &caches.services, |s| {
         relations::of_child(&s.metadata)
     });
+    let autoscalers = writers.autoscalers;
+    spawn_child(&mut tasks, &sinks, "horizontalpodautoscalers", autoscalers, &caches.autoscalers, |a| {
+        relations::of_child(&a.metadata)
+    });
     spawn_child(&mut tasks, &sinks, "configmaps", writers.configs, &caches.configs, |c| {
         relations::of_child(&c.metadata)
     });
@@ -122,6 +130,7 @@ impl Caches {
         let (pods, pods_w) = store();
         let (workloads, workloads_w) = store();
         let (services, services_w) = store();
+        let (autoscalers, autoscalers_w) = store();
         let (configs, configs_w) = store();
         let (namespaces, namespaces_w) = store();
         let caches = Self {
@@ -132,6 +141,7 @@ impl Caches {
             pods: Children::new(pods),
             workloads: Children::new(workloads),
             services: Children::new(services),
+            autoscalers: Children::new(autoscalers),
             configs: Children::new(configs),
             namespaces,
         };
@@ -143,6 +153,7 @@ impl Caches {
             pods: pods_w,
             workloads: workloads_w,
             services: services_w,
+            autoscalers: autoscalers_w,
             configs: configs_w,
             namespaces: namespaces_w,
         };
@@ -163,6 +174,7 @@ impl Caches {
             self.pods.store().wait_until_ready(),
             self.workloads.store().wait_until_ready(),
             self.services.store().wait_until_ready(),
+            self.autoscalers.store().wait_until_ready(),
             self.configs.store().wait_until_ready(),
         );
         kinds.is_ok() && children.is_ok()
@@ -318,6 +330,30 @@ incoming!(PartialObjectMeta<Namespace>, |namespace| {
     namespace.metadata.labels = None;
 });
 
+impl Incoming for HorizontalPodAutoscaler {
+    type Object = Self;
+
+    fn object(mut self) -> Result<Self, Box<Unreadable>> {
+        watch::prune(&mut self.metadata);
+        self.metadata.resource_version = None;
+        if let Some(status) = &mut self.status {
+            (status.current_metrics, status.last_scale_time) = (None, None);
+            for condition in status.conditions.iter_mut().flatten() {
+                condition.last_transition_time = None;
+                // numbers of the last seconds; only the words of a failure are read
+                if condition.status == "True" {
+                    condition.message = None;
+                }
+            }
+        }
+        Ok(self)
+    }
+
+    // what it measured changes every few seconds and is read by nobody
+    fn wakes(old: &Self, new: &Self) -> bool {
+        old != new
+    }
+}
 #[cfg(test)]
 #[path = "caches_testing.rs"]
 pub mod testing;

@@ -41,6 +41,12 @@ pub const CLUSTER: &[Rule] = &[
     Rule { group: "apps", resources: &["replicasets"], verbs: &["get"], why: "from a pod to its Deployment" },
     Rule { group: "", resources: &["services"], verbs: CHILD, why: "address of the serving pods" },
     Rule {
+        group: "autoscaling",
+        resources: &["horizontalpodautoscalers"],
+        verbs: CHILD,
+        why: "spec.autoscaling of a ModelDeployment",
+    },
+    Rule {
         group: "",
         resources: &["configmaps"],
         verbs: CHILD,

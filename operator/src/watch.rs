@@ -34,6 +34,10 @@ pub trait Incoming: Clone + Debug + DeserializeOwned + Send + 'static {
     type Object: Resource<DynamicType = ()> + Clone + Send + Sync + 'static;
     /// The object without what nobody reads, or the reason why it cannot be read.
     fn object(self) -> Result<Self::Object, Box<Unreadable>>;
+    /// Does the difference between two forms of an object matter to anybody?
+    fn wakes(_old: &Self::Object, _new: &Self::Object) -> bool {
+        true
+    }
 }
 
 /// An object that this build cannot read.
@@ -92,8 +96,13 @@ pub async fn run<W, S>(
         };
         match decode(event) {
             Ok(event) => {
+                let quiet = match &event {
+                    Event::Apply(new) => cached(&writer, new.meta()).is_some_and(|old| !W::wakes(&old, new)),
+                    _ => false,
+                };
                 writer.apply_watcher_event(&event);
                 match &event {
+                    Event::Apply(_) if quiet => {}
                     Event::Apply(object) => on_change(Change::Put(object)),
                     Event::Delete(object) => on_change(Change::Gone(object)),
                     Event::InitDone if listed => on_change(Change::Relisted),

@@ -88,3 +88,34 @@ async fn every_stream_error_is_counted_and_a_new_list_is_told() {
     assert_eq!(changes, ["listed", "relisted", r#"cached ["d"]"#]);
     assert!(metrics.contains(r#"vitrine_watch_errors_total{resource="datasets"} 1"#), "{metrics}");
 }
+
+#[tokio::test]
+async fn what_an_autoscaler_measures_wakes_nobody() {
+    use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+    let autoscaler = |version: &str, replicas: i32, metrics: i32, active: &str| -> HorizontalPodAutoscaler {
+        serde_json::from_value(json!({
+            "metadata": {"namespace": "a", "name": "h", "uid": "u", "resourceVersion": version},
+            "spec": {"maxReplicas": 3, "scaleTargetRef": {"kind": "Deployment", "name": "d"}},
+            "status": {
+                "desiredReplicas": replicas,
+                "currentMetrics": [{"type": "Resource", "resource": {"name": "cpu", "current": {"averageUtilization": metrics}}}],
+                "conditions": [{"type": "ScalingActive", "status": active, "reason": "R", "message": format!("{metrics} %")}],
+            },
+        }))
+        .unwrap()
+    };
+    let (reader, writer) = store::<HorizontalPodAutoscaler>();
+    let mut puts = 0;
+    let events = [
+        autoscaler("1", 1, 10, "True"),
+        autoscaler("2", 1, 20, "True"),
+        autoscaler("3", 2, 20, "True"),
+        autoscaler("4", 2, 20, "False"),
+        autoscaler("5", 2, 20, "False"),
+    ];
+    let events = stream::iter(events.map(|a| Ok(Event::Apply(a))));
+    run("h", events, writer, Metrics::default(), |c| puts += i32::from(matches!(c, Change::Put(_))), |_| ())
+        .await;
+    assert_eq!(puts, 3);
+    assert_eq!(reader.state().len(), 1);
+}

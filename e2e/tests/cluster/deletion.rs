@@ -10,7 +10,7 @@ use vitrine_e2e::wait::{seconds, until};
 
 use crate::served;
 
-const CHILDREN: &str = "jobs,pods,deployments,replicasets,services,configmaps";
+const CHILDREN: &str = "jobs,pods,deployments,replicasets,services,configmaps,horizontalpodautoscalers";
 
 /// UID of a resource and the kinds of its children, found by the label that holds the UID.
 fn children(story: &Story, object: &str) -> String {

@@ -6,6 +6,7 @@
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)] // test code
 
 mod api;
+mod autoscaling;
 mod crash;
 mod deletion;
 mod idle;

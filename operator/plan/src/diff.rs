@@ -39,6 +39,9 @@ fn covers(desired: &Value, live: &Value, key: &str) -> bool {
     if is_empty(desired) {
         return is_empty(live);
     }
+    if is_quantity(key) {
+        return same_quantity(desired, live);
+    }
     match (desired, live) {
         (Value::Object(want), Value::Object(have)) => {
             let quantities = is_quantities(key);
@@ -72,9 +75,14 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// Fields whose values are quantities, in every object that this room builds.
+/// Fields whose values are maps of quantities, in every object that this room builds.
 fn is_quantities(key: &str) -> bool {
     matches!(key, "requests" | "limits")
+}
+
+/// Fields that are a quantity.
+fn is_quantity(key: &str) -> bool {
+    key == "averageValue"
 }
 
 fn same_quantity(a: &Value, b: &Value) -> bool {
@@ -196,6 +204,9 @@ mod tests {
         live["metadata"]["annotations"][ANNOTATION_APPLIED] = json!("h");
         live["spec"]["template"]["containers"] = json!([]);
         assert!(needs_apply(&desired, Some(&live)));
+        let (asked, stored) = (json!({"averageValue": "0.5"}), json!({"averageValue": "500m"}));
+        assert!(!needs_apply(&asked, Some(&stored)));
+        assert!(needs_apply(&asked, Some(&json!({"averageValue": "5"}))));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! Nothing here decides anything.
 
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use vitrine_contract::report::{Ingested, Outcome, Progress, Trained};
@@ -272,6 +273,8 @@ pub struct ModelDeploymentObserved {
     pub configs: Vec<ConfigMap>,
     /// The Service, and whether it is ours.
     pub service: Option<(Service, bool)>,
+    /// The autoscaler, and whether it is ours.
+    pub autoscaler: Option<(HorizontalPodAutoscaler, bool)>,
     /// Serving pods of all child Deployments, oldest first.
     pub pods: Vec<PodFacts>,
 }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -138,13 +139,14 @@ pub enum Child {
         /// Wanted value.
         seconds: i32,
     },
-    /// Patches `spec.replicas` of an existing Deployment, with its UID as precondition: the version
-    /// that serves while another one comes up is changed in nothing else.
+    /// Server-side applies `spec.replicas` alone, as [`vitrine_crds::names::SCALE_MANAGER`], with
+    /// the UID as precondition: the version that serves while another one comes up is changed in
+    /// nothing else, and a Deployment that is applied without the field keeps its number.
     ScaleDeployment {
         /// Name of the Deployment.
         name: String,
-        /// UID of the Deployment.
-        uid: String,
+        /// UID of the Deployment; none where the same plan makes it.
+        uid: Option<String>,
         /// Wanted value.
         replicas: i32,
     },
@@ -152,12 +154,14 @@ pub enum Child {
     Deployment(Box<Deployment>),
     /// Server-side applied.
     Service(Box<Service>),
+    /// Server-side applied.
+    Autoscaler(Box<HorizontalPodAutoscaler>),
 }
 
 /// A child to delete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChildRef {
-    /// `Deployment`, `ConfigMap`, `Job` or `Service`.
+    /// `Deployment`, `ConfigMap`, `Job`, `Service` or `HorizontalPodAutoscaler`.
     pub kind: &'static str,
     /// Name.
     pub name: String,

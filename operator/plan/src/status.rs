@@ -69,9 +69,15 @@ impl Kind {
                 C::Reconciling,
                 C::Stalled,
             ],
-            Self::ModelDeployment => {
-                &[C::Ready, C::Available, C::ModelResolved, C::RolloutSucceeded, C::Reconciling, C::Stalled]
-            }
+            Self::ModelDeployment => &[
+                C::Ready,
+                C::Available,
+                C::ModelResolved,
+                C::RolloutSucceeded,
+                C::ScalingActive,
+                C::Reconciling,
+                C::Stalled,
+            ],
         }
     }
 

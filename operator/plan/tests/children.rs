@@ -33,6 +33,7 @@ fn json(child: &Child) -> serde_json::Value {
         Child::CreateJob(j) => diff::to_json(j),
         Child::Deployment(d) => diff::to_json(d),
         Child::Service(s) => diff::to_json(s),
+        Child::Autoscaler(a) => diff::to_json(a),
         Child::SuspendJob { .. } | Child::SetJobTtl { .. } | Child::ScaleDeployment { .. } => {
             panic!("not a whole object: {child:?}")
         }
@@ -220,4 +221,47 @@ fn the_pods_of_a_job_may_read_their_snapshot_and_a_server_its_model_only() {
     let serve = serve_children(SERVE);
     let Child::Deployment(deployment) = &serve[1] else { panic!() };
     assert_eq!(deployment.metadata.annotations.as_ref().unwrap()["vitrine.dev/reads"], digest("m-model"));
+}
+
+const AUTOSCALED: &str = "
+autoscaling:
+  minReplicas: 2
+  maxReplicas: 6
+  metrics:
+    - {type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 70}}}
+    - {type: Resource, resource: {name: memory, target: {type: AverageValue, averageValue: 200Mi}}}
+  behavior:
+    scaleUp: {}
+    scaleDown: {stabilizationWindowSeconds: 60, selectPolicy: Min, policies: [{type: Pods, value: 1, periodSeconds: 30}]}";
+
+#[test]
+fn the_whole_autoscaling_reaches_kubernetes_after_the_service() {
+    let children = serve_children(&format!("{SERVE}{AUTOSCALED}"));
+    assert!(matches!(children[children.len() - 2], Child::Service(_)));
+    let autoscaler = json(children.last().unwrap());
+    assert_eq!(autoscaler["metadata"]["name"], "shop");
+    assert_eq!(autoscaler["metadata"]["ownerReferences"][0]["uid"], "uid-shop");
+    let spec = &autoscaler["spec"];
+    let Child::Deployment(deployment) = &children[1] else { panic!("{children:?}") };
+    assert_eq!(spec["scaleTargetRef"]["kind"], "Deployment");
+    assert_eq!(spec["scaleTargetRef"]["name"], *deployment.metadata.name.as_ref().unwrap());
+    assert_eq!((&spec["minReplicas"], &spec["maxReplicas"]), (&2.into(), &6.into()));
+    assert_eq!(
+        spec["metrics"],
+        serde_json::json!([
+            {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 70}}},
+            {"type": "Resource", "resource": {"name": "memory", "target": {"type": "AverageValue", "averageValue": "200Mi"}}},
+        ])
+    );
+    // what is left open is absent: the API fills it in, and that is no drift
+    assert_eq!(
+        spec["behavior"],
+        serde_json::json!({"scaleDown": {"stabilizationWindowSeconds": 60, "selectPolicy": "Min",
+            "policies": [{"type": "Pods", "value": 1, "periodSeconds": 30}]}})
+    );
+    let short = serve_children(&format!("{SERVE}\nautoscaling: {{maxReplicas: 3}}"));
+    let spec = &json(short.last().unwrap())["spec"];
+    assert_eq!(spec["minReplicas"], 1);
+    assert_eq!(spec["metrics"][0]["resource"]["target"]["averageUtilization"], 80);
+    assert!(spec.get("behavior").is_none(), "{spec}");
 }

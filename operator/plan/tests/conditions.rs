@@ -269,3 +269,51 @@ fn a_dataset_counts_for_others_only_once_its_newest_spec_has_a_snapshot() {
     object.metadata.generation = Some(2);
     assert!(matches!(dataset::facts(&object), Reference::NotReady(_)));
 }
+
+#[test]
+fn an_autoscaler_that_cannot_work_is_named_with_its_field_and_the_fix() {
+    let metrics = |target: &str| {
+        format!(
+            "{SERVE}\nautoscaling: {{maxReplicas: 3, metrics: [{{type: Resource, resource: {{name: cpu, target: {target}}}}}]}}"
+        )
+    };
+    let mut without = policy();
+    without.serve_resources.requests.remove("cpu");
+    without.serve_resources.limits.remove("cpu");
+    let share = metrics("{type: Utilization, averageUtilization: 80}");
+    let asked = format!("{share}\nresources: {{requests: {{cpu: 100m}}}}");
+    let limited = format!("{share}\nresources: {{limits: {{cpu: 100m}}}}");
+    let zero = format!("{share}\nresources: {{requests: {{cpu: 0}}}}");
+    let amount = metrics("{type: AverageValue, averageValue: 500m}");
+    let nothing = metrics("{type: AverageValue, averageValue: 0}");
+    let bounds = format!("{SERVE}\nautoscaling: {{minReplicas: 3, maxReplicas: 2}}");
+    let at_zero = format!("{}\nautoscaling: {{maxReplicas: 2}}", SERVE.replace("replicas: 2", "replicas: 0"));
+    for (spec, policy, refused) in [
+        (&share, &policy(), None),
+        (
+            &share,
+            &without,
+            Some(
+                "metrics[0].resource.target is a share of the cpu that the pods request, and they request none: set resources.requests.cpu",
+            ),
+        ),
+        (&asked, &without, None),
+        (&limited, &without, None),
+        (&zero, &without, Some("they request none")),
+        (&amount, &without, None),
+        (&nothing, &without, Some("needs averageValue above 0")),
+        (&bounds, &without, Some("they are 2 and 3")),
+        (&at_zero, &without, Some("autoscaling needs replicas of at least 1")),
+    ] {
+        let plan = model_deployment::plan(&serve(spec), &ModelDeploymentObserved::default(), policy, &at(0));
+        let ready = condition(&plan.status.conditions, C::Ready);
+        match refused {
+            None => assert_eq!(ready, "False/ModelNotFound", "{spec}"),
+            Some(words) => {
+                assert_eq!(ready, "False/InvalidSpec", "{spec}");
+                let text = message(&plan.status.conditions, C::Stalled);
+                assert!(text.contains(words), "{text}");
+            }
+        }
+    }
+}

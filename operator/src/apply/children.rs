@@ -1,11 +1,12 @@
 //! Writes to children. Three ways only: server-side apply, create once (Jobs), delete; and a patch
-//! of single fields of a Job or Deployment that the plan names.
+//! of single fields of a Job that the plan names.
 //!
 //! A child that belongs to somebody else is never touched: an existing object counts as ours only
 //! if the owner's UID controls it, and patches and deletes carry the child's UID.
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
@@ -23,6 +24,9 @@ use crate::index::Children;
 
 /// Value of [`names::ANNOTATION_SUSPENDED`] on a Job that we hold.
 const SUSPENDED: &str = "true";
+
+/// Resource of an autoscaler.
+const AUTOSCALERS: &str = "horizontalpodautoscalers";
 
 /// Whose children are written.
 pub struct Owner {
@@ -65,6 +69,10 @@ pub async fn put(ctx: &Context, owner: &Owner, child: &Child) -> Result<(), Appl
         Child::Service(service) => {
             apply(ctx, owner, "Service", "services", &**service, &ctx.caches.services).await
         }
+        Child::Autoscaler(autoscaler) => {
+            let cache = &ctx.caches.autoscalers;
+            apply(ctx, owner, "HorizontalPodAutoscaler", AUTOSCALERS, &**autoscaler, cache).await
+        }
         Child::CreateJob(job) => create_job(ctx, owner, job).await,
         Child::SuspendJob { name, uid, suspend } => {
             let mark = suspend.then_some(SUSPENDED);
@@ -87,8 +95,7 @@ pub async fn put(ctx: &Context, owner: &Owner, child: &Child) -> Result<(), Appl
             .await
         }
         Child::ScaleDeployment { name, uid, replicas } => {
-            let change = json!({"spec": {"replicas": replicas}});
-            patch::<Deployment>(ctx, owner, "Deployment", "deployments", name, uid, change).await
+            scale(ctx, owner, name, uid.as_deref(), *replicas).await
         }
     }
 }
@@ -120,6 +127,34 @@ async fn apply<K: Object>(
     written.map_err(|source| call_error("apply", kind, namespace, &name, source))?;
     ctx.metrics.wrote("apply", plural);
     Ok(())
+}
+
+/// Server-side applies the number of pods of a Deployment, alone and as a manager of its own: the
+/// number outlives an apply that does not name it, and the first write of an autoscaler takes it.
+async fn scale(
+    ctx: &Context,
+    owner: &Owner,
+    name: &str,
+    uid: Option<&str>,
+    replicas: i32,
+) -> Result<(), ApplyError> {
+    let body = json!({
+        "apiVersion": Deployment::api_version(&()),
+        "kind": "Deployment",
+        "metadata": {"name": name, "namespace": owner.namespace, "uid": uid},
+        "spec": {"replicas": replicas},
+    });
+    let params = PatchParams::apply(names::SCALE_MANAGER).force();
+    let written = ctx.api::<Deployment>(&owner.namespace).patch(name, &params, &Patch::Apply(&body)).await;
+    match written.map_err(|source| call_error("scale", "Deployment", &owner.namespace, name, source)) {
+        Ok(_) => {
+            ctx.metrics.wrote("apply", "deployments");
+            Ok(())
+        }
+        // gone, or another object has the name: its event brings the next pass
+        Err(error) if error.is_not_found() || error.is_conflict() => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Creates a Job. That it exists already is success if it is ours: an earlier create was carried
@@ -176,6 +211,9 @@ pub async fn delete(ctx: &Context, owner: &Owner, child: &ChildRef) -> Result<()
     match child.kind {
         "ConfigMap" => delete_one::<ConfigMap>(ctx, owner, child, "configmaps").await,
         "Deployment" => delete_one::<Deployment>(ctx, owner, child, "deployments").await,
+        "HorizontalPodAutoscaler" => {
+            delete_one::<HorizontalPodAutoscaler>(ctx, owner, child, AUTOSCALERS).await
+        }
         "Service" => delete_one::<Service>(ctx, owner, child, "services").await,
         "Job" => delete_one::<Job>(ctx, owner, child, "jobs").await,
         other => {

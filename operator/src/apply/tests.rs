@@ -104,3 +104,25 @@ async fn a_successor_of_the_same_name_is_not_deleted() {
     delete(&world.ctx, &owner(), &child).await.unwrap();
     assert_eq!(server.log().len(), 1, "asked once, not again without the UID");
 }
+
+#[tokio::test]
+async fn the_number_of_pods_is_applied_alone_and_by_a_manager_of_its_own() {
+    let server = Server::new(usual);
+    let world = world_of(&server).await;
+    let scale = |uid: Option<&str>| Child::ScaleDeployment {
+        name: "d".into(),
+        uid: uid.map(str::to_owned),
+        replicas: 3,
+    };
+    put(&world.ctx, &owner(), &scale(Some("u"))).await.unwrap();
+    let sent = server.with_method("PATCH").remove(0);
+    assert_eq!(sent.body["metadata"], json!({"name": "d", "namespace": "a", "uid": "u"}));
+    assert_eq!(sent.body["spec"], json!({"replicas": 3}));
+    assert!(sent.query.contains("fieldManager=vitrine-operator-replicas"), "{}", sent.query);
+    assert!(sent.query.contains("force=true"), "{}", sent.query);
+    // gone since, or another one of that name
+    for refused in [refusal(404, "NotFound"), refusal(409, "Conflict")] {
+        let server = Server::new(move |_| refused.clone());
+        put(&world_of(&server).await.ctx, &owner(), &scale(Some("u"))).await.unwrap();
+    }
+}

@@ -1,6 +1,7 @@
 //! Facts for a ModelDeployment.
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt as _;
 use vitrine_crds::{ModelDeployment, names};
@@ -38,6 +39,7 @@ pub async fn observe(
             .map(|c| (**c).clone())
             .collect(),
         service: service(ctx, &subject).await?,
+        autoscaler: autoscaler(ctx, object, &subject).await?,
         pods,
         namespace_uid: subject.namespace_uid,
     })
@@ -101,6 +103,28 @@ async fn service(ctx: &Context, subject: &Subject) -> Result<Option<(Service, bo
     Ok(found.map(|service| {
         let ours = owned_by(&service.metadata, &subject.uid);
         (service, ours)
+    }))
+}
+
+/// The autoscaler of that name; one that is not ours matters only where one is asked for.
+async fn autoscaler(
+    ctx: &Context,
+    object: &ModelDeployment,
+    subject: &Subject,
+) -> Result<Option<(HorizontalPodAutoscaler, bool)>, ObserveError> {
+    let cached = ctx.caches.autoscalers.get(&subject.namespace, &subject.name);
+    let found = match cached {
+        Some(autoscaler) => Some((*autoscaler).clone()),
+        None if object.spec.autoscaling.is_some() => {
+            let kind = "HorizontalPodAutoscaler";
+            ctx.get_live::<HorizontalPodAutoscaler>(kind, &subject.namespace, &subject.name).await?
+        }
+        None => None,
+    };
+    let found = found.filter(|a| a.metadata.deletion_timestamp.is_none());
+    Ok(found.map(|autoscaler| {
+        let ours = owned_by(&autoscaler.metadata, &subject.uid);
+        (autoscaler, ours)
     }))
 }
 

@@ -93,10 +93,16 @@ pub fn deployment(
         .map(|(key, value)| (key.to_owned(), value))
         .into(),
     );
+    let autoscaled = valid.spec.autoscaling.is_some();
+    if autoscaled {
+        let annotations = metadata.annotations.get_or_insert_default();
+        annotations.insert(names::ANNOTATION_AUTOSCALED.to_owned(), "true".to_owned());
+    }
     diff::with_hash(Deployment {
         metadata,
         spec: Some(DeploymentSpec {
-            replicas: Some(valid.spec.replicas),
+            // an autoscaler's field is not ours to name: see scale.rs
+            replicas: (!autoscaled).then_some(valid.spec.replicas),
             selector: LabelSelector {
                 match_labels: Some(selector(owner, &version.digest)),
                 ..LabelSelector::default()

@@ -1,8 +1,10 @@
 //! From a ModelDeployment and what was observed to its plan: a new version comes up beside the old
 //! one, traffic moves by one write of the Service's selector, then the old one goes.
 
+mod autoscaler;
 mod children;
 mod rollout;
+mod scale;
 mod status;
 
 use std::time::Duration;
@@ -101,10 +103,6 @@ impl Case<'_> {
         refusal::look_again(None, &self.seen.pods, &self.now).unwrap_or(Requeue::AwaitChange)
     }
 
-    fn replicas(&self) -> i32 {
-        self.valid.spec.replicas
-    }
-
     fn find(&self, digest: &str) -> Option<&DeploymentFacts> {
         let name = children::name(&self.owner, digest);
         self.seen.deployments.iter().find(|d| d.name == name)
@@ -119,6 +117,10 @@ impl Case<'_> {
     fn foreign(&self) -> Option<String> {
         if self.seen.service.as_ref().is_some_and(|(_, owned)| !owned) {
             return Some(collision("Service", &self.owner.name, &self.owner));
+        }
+        let autoscaler = self.autoscaling().and(self.seen.autoscaler.as_ref());
+        if autoscaler.is_some_and(|(_, owned)| !owned) {
+            return Some(collision("HorizontalPodAutoscaler", &self.owner.name, &self.owner));
         }
         let target = self.choice.target?;
         let name = children::name(&self.owner, &target.digest);
@@ -139,7 +141,7 @@ impl Case<'_> {
         let image = image.or(kept).unwrap_or(&self.policy.server_image);
         let deployment = children::deployment(&self.owner, &self.valid, target, image, self.policy);
         let current = live.filter(|l| !diff::differs(&deployment, Some(&l.live)));
-        let up = current.is_some_and(|l| rollout::complete(l, self.replicas()));
+        let up = current.is_some_and(|l| rollout::complete(l, self.replicas_of(&target.digest)));
         let late = current.is_some_and(|l| l.observed && l.deadline_exceeded) && !up;
         let config = self.config(target.version, &target.digest);
         Wanted { deployment, config, up, late }
@@ -165,7 +167,7 @@ impl Case<'_> {
 
     /// Is the alias about to move to a candidate that has proved itself?
     fn promoting(&self, wanted: Option<&Wanted>) -> bool {
-        self.choice.promotes && self.arrived() && self.replicas() > 0 && wanted.is_some_and(|w| w.up)
+        self.choice.promotes && self.arrived() && !self.at_zero() && wanted.is_some_and(|w| w.up)
     }
 
     /// Writes to the registry, and how the rollout ended if it just did.
@@ -186,7 +188,7 @@ impl Case<'_> {
         let refused = self.choice.refused.is_some();
         let succeeded = self.arrived()
             && wanted.up
-            && self.replicas() > 0
+            && !self.at_zero()
             && rollout::new_success(self.object, target, refused);
         // what is only kept because another version was refused adds no failure of its own
         let kept = refused && self.arrived();
@@ -272,28 +274,40 @@ impl Case<'_> {
             if diff::differs(&wanted.config, self.live_config(&target.digest)) {
                 children.push(Child::ConfigMap(Box::new(wanted.config.clone())));
             }
-            if diff::differs(&wanted.deployment, self.find(&target.digest).map(|d| &d.live)) {
-                children.push(Child::Deployment(Box::new(wanted.deployment.clone())));
-            }
+            children.extend(self.apply_target(&target.digest, wanted));
         }
         if let Some(serving) = self.keeper().filter(|s| self.live_config(&s.digest).is_none()) {
             // its running pods do not need the config, the ones after them do
             children.push(Child::ConfigMap(Box::new(self.config(serving.version, &serving.digest))));
         }
-        if let Some(serving) = self.keeper().filter(|s| s.replicas != self.replicas()) {
-            children.push(Child::ScaleDeployment {
-                name: serving.name.clone(),
-                uid: serving.uid.clone(),
-                replicas: self.replicas(),
-            });
-        }
+        children.extend(self.apply_keeper());
         if let Some(digest) = self.traffic(wanted) {
             let service = children::service(&self.owner, self.valid.spec, digest);
             if diff::differs(&service, self.seen.service.as_ref().map(|(live, _)| live)) {
                 children.push(Child::Service(Box::new(service)));
             }
+            children.extend(self.apply_autoscaler(digest));
         }
         children
+    }
+
+    /// The autoscaler follows the traffic: it never acts on what only comes up, nor before the Service
+    /// has moved.
+    fn apply_autoscaler(&self, digest: &str) -> Option<Child> {
+        let wanted =
+            autoscaler::build(&self.owner, self.autoscaling()?, &children::name(&self.owner, digest));
+        let differs = diff::differs(&wanted, self.seen.autoscaler.as_ref().map(|(live, _)| live));
+        differs.then(|| Child::Autoscaler(Box::new(wanted)))
+    }
+
+    /// Our autoscaler where the spec asks for none.
+    fn delete_autoscaler(&self) -> Option<ChildRef> {
+        let (live, owned) = self.seen.autoscaler.as_ref()?;
+        (*owned && self.autoscaling().is_none()).then(|| ChildRef {
+            kind: "HorizontalPodAutoscaler",
+            name: self.owner.name.clone(),
+            uid: live.metadata.uid.clone().unwrap_or_default(),
+        })
     }
 
     /// What neither serves nor shall serve. The Service was seen to select what serves, so that
@@ -302,8 +316,9 @@ impl Case<'_> {
         let digests = [self.choice.target.map(|t| &t.digest), self.choice.serving.map(|s| &s.digest)];
         let kept: Vec<String> =
             digests.into_iter().flatten().map(|digest| children::name(&self.owner, digest)).collect();
+        let autoscaler = self.delete_autoscaler().into_iter();
         if kept.is_empty() || (self.choice.serving.is_some() && !self.choice.selected) {
-            return vec![];
+            return autoscaler.collect();
         }
         let deployments = self.seen.deployments.iter().filter(|d| d.owned).map(|d| ChildRef {
             kind: "Deployment",
@@ -316,7 +331,8 @@ impl Case<'_> {
             name: c.metadata.name.clone().unwrap_or_default(),
             uid: c.metadata.uid.clone().unwrap_or_default(),
         });
-        deployments.chain(configs).filter(|c| !kept.contains(&c.name)).collect()
+        let gone = deployments.chain(configs).filter(|c| !kept.contains(&c.name));
+        autoscaler.chain(gone).collect()
     }
 }
 
@@ -341,5 +357,6 @@ fn validate<'a>(object: &'a ModelDeployment, owner: &Owner, policy: &Policy) -> 
         return Err(format!("service.port must be between 1 and 65535; it is {}", spec.service.port));
     }
     let resources = pod::resources(&spec.resources, &policy.serve_resources)?;
+    autoscaler::check(spec, &resources)?;
     Ok(Valid { spec, resources })
 }

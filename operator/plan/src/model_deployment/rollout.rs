@@ -67,19 +67,21 @@ fn wish<'a>(
         // without a stable version the first candidate becomes it
         return stable.or_else(|| candidate(object, seen));
     };
-    let replicas = object.spec.replicas;
+    let autoscaled = object.spec.autoscaling.is_some();
+    let wanted = |s: &DeploymentFacts| if autoscaled { s.replicas } else { object.spec.replicas };
     let begun = seen.deployments.iter().any(|d| d.owned && same(d.version, &d.digest, candidate));
     // the known version comes up first; one that cannot come up is no reason to wait, nor one that
     // was up before and broke since: Kubernetes watches the deadline of a rollout only, so that
     // nothing would ever say that it is over
-    let settled = serving.is_some_and(|s| s.ready >= replicas || s.deadline_exceeded || proved(object, s));
+    let settled = serving.is_some_and(|s| s.ready >= wanted(s) || s.deadline_exceeded || proved(object, s));
     // one failure is remembered: where the stable version was the last to fail beside a third one
     // that serves, the candidate could be the one that failed before it, and both would be tried in
     // turn for ever
     let beside = serving.is_some_and(|s| s.digest != known.digest);
     let failed = has_failed(object, candidate) || (beside && has_failed(object, known));
     // no pod, no proof: without replicas nothing is promoted
-    let goes = replicas > 0 && (begun || settled) && !failed;
+    let some = autoscaled || object.spec.replicas > 0;
+    let goes = some && (begun || settled) && !failed;
     if goes { Some(candidate) } else { stable }
 }
 

@@ -7,6 +7,7 @@ use vitrine_crds::model_deployment::{Effective, LastRollout, Lineage, ServedVers
 use vitrine_crds::names;
 use vitrine_crds::{ModelDeployment, ModelDeploymentStatus};
 
+use super::autoscaler::{self, Active};
 use super::{Case, Wanted, children, rollout};
 use crate::facts::{DeploymentFacts, VersionFacts};
 use crate::plan::{Plan, Requeue};
@@ -99,7 +100,7 @@ impl Case<'_> {
             version: target.version,
             digest: target.digest.clone(),
             deployment: children::name(&self.owner, &target.digest),
-            replicas: self.replicas(),
+            replicas: self.replicas_of(&target.digest),
             ready_replicas: live.map_or(0, |l| l.updated_ready),
         }
     }
@@ -190,7 +191,8 @@ impl Case<'_> {
 
     fn progress(&self, target: &VersionFacts) -> String {
         let ready = self.find(&target.digest).map_or(0, |d| d.updated_ready);
-        let text = format!("version {}: {ready} of {} pods answer", target.version, self.replicas());
+        let wanted = self.replicas_of(&target.digest);
+        let text = format!("version {}: {ready} of {wanted} pods answer", target.version);
         match self.cause(&target.digest) {
             Some(cause) => format!("{text}; {}", cause.message),
             None => text,
@@ -211,24 +213,60 @@ impl Case<'_> {
         });
         verdicts.push(self.resolved());
         verdicts.push(self.rolled_out(seen, last));
+        verdicts.push(self.scaling());
         verdicts
     }
 
     /// Do enough pods answer? Half of them, rounded up: scaling by one or losing a pod of several
     /// does not flip it, and `Reconciling` tells the rest. Before the first success: all of them.
+    /// With autoscaling it is half of the fewest: more load is no outage while more pods start.
     fn available(&self, seen: &Seen<'_>) -> (bool, Reason, String) {
         let wanted = self.replicas();
         let Some(serving) = self.choice.serving else {
             return (false, Reason::Unavailable, "no version has the traffic yet".to_owned());
         };
-        let text =
-            format!("{} of {wanted} pods answer with version {}", serving.ready, self.answers(serving, seen));
-        if wanted == 0 {
+        if self.at_zero() {
             return (false, Reason::ScaledToZero, "spec.replicas is 0: no pod answers".to_owned());
         }
-        let enough = if rollout::proved(self.object, serving) { (wanted + 1) / 2 } else { wanted };
+        let version = self.answers(serving, seen);
+        let mut text = format!("{} of {wanted} pods answer with version {version}", serving.ready);
+        if let Some(bounds) = self.autoscaling() {
+            text += &format!("; autoscaled between {} and {}", bounds.min_replicas, bounds.max_replicas);
+        }
+        let least = self.autoscaling().map_or(wanted, |bounds| bounds.min_replicas);
+        let enough = if rollout::proved(self.object, serving) { (least + 1) / 2 } else { wanted };
         let available = serving.ready >= enough;
         (available, if available { Reason::Available } else { Reason::Unavailable }, text)
+    }
+
+    /// Does Kubernetes choose the number of pods? Its words only where it cannot: they hold numbers
+    /// that change all the time otherwise.
+    fn scaling(&self) -> Verdict {
+        let of = |truth: Truth, reason, text: String| {
+            Verdict::new(ConditionType::ScalingActive, truth, reason, text)
+        };
+        let Some(bounds) = self.autoscaling() else {
+            let text = "spec.autoscaling is not set: spec.replicas decides".to_owned();
+            return of(Truth::False, Reason::NotAutoscaled, text);
+        };
+        let name = &self.owner.name;
+        let active = autoscaler::active(self.seen.autoscaler.as_ref().map(|(live, _)| live));
+        let (truth, text) = match &active {
+            Active::Yes => {
+                let (min, max) = (bounds.min_replicas, bounds.max_replicas);
+                (Truth::True, format!("HorizontalPodAutoscaler {name} keeps between {min} and {max} pods"))
+            }
+            Active::Unknown => {
+                (Truth::Unknown, format!("HorizontalPodAutoscaler {name} has not measured the load yet"))
+            }
+            Active::No(why) => (
+                Truth::False,
+                format!(
+                    "HorizontalPodAutoscaler {name} cannot measure the load and the number of pods stays as it is: {why}; `kubectl top pods` shows whether the cluster's metrics server works"
+                ),
+            ),
+        };
+        of(truth, active.reason(), text)
     }
 
     fn resolved(&self) -> Verdict {

@@ -114,7 +114,10 @@ impl Cluster {
                 assert_ne!(job.facts.ttl_seconds, Some(*seconds), "a write that changes nothing");
                 job.facts.ttl_seconds = Some(*seconds);
             }
-            Child::Deployment(_) | Child::Service(_) | Child::ScaleDeployment { .. } => {
+            Child::Deployment(_)
+            | Child::Service(_)
+            | Child::Autoscaler(_)
+            | Child::ScaleDeployment { .. } => {
                 panic!("not of this kind: {child:?}")
             }
         }

@@ -3,6 +3,7 @@
 //! that are not ready, and then nothing is written.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod autoscaling;
 #[path = "../common/mod.rs"]
 mod common;
 mod world;
@@ -44,6 +45,13 @@ proptest! {
             prop_assert!(is_true(conditions, C::Ready), "{status:#?}");
             let stable = status.stable.as_ref().unwrap();
             prop_assert!(stable.version == champion || world.owner.is_some() || world.object.spec.replicas == 0);
+        }
+        // one autoscaler where one is asked for, on what has the traffic
+        let asked = world.object.spec.autoscaling.is_some();
+        prop_assert!(asked || world.autoscaler.is_none());
+        prop_assert!(!asked || world.autoscaler.is_some() || world.deployments.is_empty());
+        if let (Some(name), Some(service)) = (world.autoscaled(), &world.service) {
+            prop_assert!(name.ends_with(&selected(service)), "{}", name);
         }
     }
 }
@@ -257,12 +265,15 @@ fn two_that_move_one_alias_are_told_and_the_older_one_moves_it() {
 
 #[test]
 fn children_of_others_are_not_touched() {
-    let world = rolled(1);
-    for break_it in [0, 1, 2] {
+    let mut world = rolled(1);
+    world.autoscale(Some((1, 3)));
+    world.settle();
+    for break_it in [0, 1, 2, 3] {
         let mut seen = world.observe();
         match break_it {
             0 => seen.service.as_mut().unwrap().1 = false,
             1 => seen.deployments[0].owned = false,
+            2 => seen.autoscaler.as_mut().unwrap().1 = false,
             _ => seen.configs[0].metadata.owner_references = None,
         }
         let plan = model_deployment::plan(&world.object, &seen, &world.policy, &at(9));

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use proptest::prelude::*;
 use vitrine_crds::{ModelDeployment, ModelDeploymentStatus, names};
@@ -19,9 +20,44 @@ pub struct Sim {
     pub ready: i32,
     pub updated: i32,
     pub late: bool,
+    /// Whether the operator's whole apply holds `spec.replicas`, and whether another manager does:
+    /// the field is reset when an apply stops naming it and nobody else holds it.
+    applied: bool,
+    held: bool,
 }
 
 impl Sim {
+    /// Somebody else writes `spec.replicas`.
+    pub fn scale(&mut self, replicas: i32) {
+        if replicas != self.replicas() {
+            self.applied = false;
+        }
+        self.held = true;
+        self.live.spec.as_mut().unwrap().replicas = Some(replicas);
+        self.ready = self.ready.min(replicas);
+        self.updated = self.updated.min(replicas);
+    }
+
+    /// The whole apply of the operator.
+    fn apply(&mut self, wanted: &Deployment) {
+        let mut live = wanted.clone();
+        live.metadata.uid.clone_from(&self.live.metadata.uid);
+        let named = wanted.spec.as_ref().unwrap().replicas;
+        let reset = self.applied && !self.held;
+        let kept = if reset { 1 } else { self.replicas() };
+        live.spec.as_mut().unwrap().replicas = Some(named.unwrap_or(kept));
+        self.held &= named.is_none_or(|n| n == self.replicas());
+        self.applied = named.is_some();
+        let template = |d: &Deployment| d.spec.as_ref().unwrap().template.clone();
+        if template(&live) != template(&self.live) {
+            self.updated = 0;
+            self.late = false;
+        }
+        self.live = live;
+        self.ready = self.ready.min(self.replicas());
+        self.updated = self.updated.min(self.replicas());
+    }
+
     pub fn replicas(&self) -> i32 {
         self.live.spec.as_ref().unwrap().replicas.unwrap()
     }
@@ -42,6 +78,7 @@ pub struct World {
     pub deployments: BTreeMap<String, Sim>,
     pub configs: BTreeMap<String, ConfigMap>,
     pub service: Option<Service>,
+    pub autoscaler: Option<HorizontalPodAutoscaler>,
     pub rollouts: Vec<(i64, String, i64, String)>,
     pub clock: i64,
     uids: usize,
@@ -76,6 +113,7 @@ impl World {
             deployments: BTreeMap::new(),
             configs: BTreeMap::new(),
             service: None,
+            autoscaler: None,
             rollouts: vec![],
             clock: 0,
             uids: 0,
@@ -129,6 +167,7 @@ impl World {
             deployments: self.deployments.iter().map(deployment).collect(),
             configs: self.configs.values().cloned().collect(),
             service: self.service.clone().map(|s| (s, true)),
+            autoscaler: self.autoscaler.clone().map(|a| (a, true)),
             pods: self.deployments.values().flat_map(Self::pods).collect(),
         }
     }
@@ -149,29 +188,46 @@ impl World {
             Child::Deployment(wanted) => {
                 let name = wanted.metadata.name.clone().unwrap();
                 assert!(self.configs.contains_key(&name), "the Deployment came before its config");
-                let mut live = (**wanted).clone();
-                let Some(old) = self.deployments.get_mut(&name) else {
-                    live.metadata.uid = Some(self.uid());
-                    self.deployments.insert(name, Sim { live, ready: 0, updated: 0, late: false });
+                if let Some(old) = self.deployments.get_mut(&name) {
+                    old.apply(wanted);
                     return;
-                };
-                live.metadata.uid.clone_from(&old.live.metadata.uid);
-                let template = |d: &Deployment| d.spec.as_ref().unwrap().template.clone();
-                if template(&live) != template(&old.live) {
-                    old.updated = 0;
-                    old.late = false;
                 }
-                old.live = live;
-                old.ready = old.ready.min(old.replicas());
-                old.updated = old.updated.min(old.replicas());
+                let mut live = (**wanted).clone();
+                live.metadata.uid = Some(self.uid());
+                let applied = live.spec.as_mut().unwrap().replicas.is_some();
+                live.spec.as_mut().unwrap().replicas.get_or_insert(1);
+                self.deployments
+                    .insert(name, Sim { live, ready: 0, updated: 0, late: false, applied, held: false });
             }
             Child::ScaleDeployment { name, uid, replicas } => {
+                let traffic = self.service.as_ref().is_some_and(|s| name.ends_with(&selected(s)));
+                let on = self.object.spec.autoscaling.is_some();
+                // what was just made anew has no number of the autoscaler yet
+                let old = uid.is_some() && traffic;
+                let held = on && old && self.autoscaled().as_ref() == Some(name);
                 let sim = self.deployments.get_mut(name).unwrap();
-                assert_eq!(sim.live.metadata.uid.as_ref(), Some(uid));
-                assert_ne!(sim.replicas(), *replicas, "a write that changes nothing");
-                sim.live.spec.as_mut().unwrap().replicas = Some(*replicas);
-                sim.ready = sim.ready.min(*replicas);
-                sim.updated = sim.updated.min(*replicas);
+                if uid.is_some() {
+                    assert_eq!(&sim.live.metadata.uid, uid);
+                }
+                let marks = sim.live.metadata.annotations.as_ref().unwrap();
+                let hands_over = on && !marks.contains_key(names::ANNOTATION_AUTOSCALED);
+                assert!(sim.replicas() != *replicas || hands_over, "a write that changes nothing");
+                assert!(!held || sim.replicas() == 0 || hands_over, "the autoscaler's number was written");
+                sim.scale(*replicas);
+            }
+            Child::Autoscaler(wanted) => {
+                let traffic = self.service.as_ref().map(selected).unwrap();
+                let mut wanted = (**wanted).clone();
+                let target = &wanted.spec.as_ref().unwrap().scale_target_ref.name;
+                assert!(target.ends_with(&traffic), "the autoscaler leads the traffic");
+                assert!(self.deployments.contains_key(target), "the autoscaler came before its Deployment");
+                let (uid, status) = match self.autoscaler.take() {
+                    Some(old) => (old.metadata.uid, old.status),
+                    None => (Some(self.uid()), None),
+                };
+                wanted.metadata.uid = uid;
+                wanted.status = status;
+                self.autoscaler = Some(wanted);
             }
             Child::Service(service) => {
                 self.check_move(service);
@@ -188,9 +244,11 @@ impl World {
             return;
         }
         let is_target = |name: &String| name.ends_with(&to);
-        let full = self.deployments.iter().any(|(name, sim)| {
-            is_target(name) && sim.updated >= self.object.spec.replicas.min(sim.replicas())
-        });
+        let all = |sim: &Sim| match self.object.spec.autoscaling {
+            Some(_) => sim.replicas(),
+            None => self.object.spec.replicas.min(sim.replicas()),
+        };
+        let full = self.deployments.iter().any(|(name, sim)| is_target(name) && sim.updated >= all(sim));
         let best = self.deployments.iter().filter(|(n, _)| !is_target(n)).map(|(_, s)| s.ready).max();
         let here = self.deployments.iter().filter(|(n, _)| is_target(n)).map(|(_, s)| s.ready).max();
         assert!(full || best.unwrap_or(0) <= here.unwrap_or(0), "traffic moved to {to} too early");
@@ -223,9 +281,13 @@ impl World {
             }
             let traffic = self.service.as_ref().map(selected);
             assert!(!traffic.is_some_and(|t| gone.name.ends_with(&t)), "{gone:?} has the traffic");
+            if gone.kind == "Deployment" {
+                assert_ne!(self.autoscaled().as_ref(), Some(&gone.name), "the autoscaler acts on it");
+            }
             let uid = match gone.kind {
                 "Deployment" => self.deployments.remove(&gone.name).unwrap().live.metadata.uid,
                 "ConfigMap" => self.configs.remove(&gone.name).unwrap().metadata.uid,
+                "HorizontalPodAutoscaler" => self.autoscaler.take().unwrap().metadata.uid,
                 other => panic!("{other}"),
             };
             assert_eq!(uid.as_ref(), Some(&gone.uid));
@@ -258,6 +320,23 @@ impl World {
         bad.contains(&sim.annotation(names::ANNOTATION_MODEL_VERSION).parse().unwrap())
     }
 
+    /// Name of the Deployment that the autoscaler acts on.
+    pub fn autoscaled(&self) -> Option<String> {
+        let spec = self.autoscaler.as_ref()?.spec.as_ref()?;
+        Some(spec.scale_target_ref.name.clone())
+    }
+
+    /// The load asks for so many pods: Kubernetes' autoscaler keeps to its bounds and leaves what is
+    /// at zero.
+    pub fn load(&mut self, pods: i32) {
+        let Some(name) = self.autoscaled() else { return };
+        let bounds = self.autoscaler.as_ref().unwrap().spec.clone().unwrap();
+        let pods = pods.min(bounds.max_replicas).max(bounds.min_replicas.unwrap());
+        if let Some(sim) = self.deployments.get_mut(&name).filter(|s| ![0, pods].contains(&s.replicas())) {
+            sim.scale(pods);
+        }
+    }
+
     /// Pods of good versions become ready.
     pub fn ready(&mut self) {
         for sim in self.deployments.values_mut().filter(|s| !Self::is_bad(&self.bad, s)) {
@@ -277,6 +356,19 @@ impl World {
     pub fn change(&mut self, how: impl FnOnce(&mut vitrine_crds::ModelDeploymentSpec)) {
         how(&mut self.object.spec);
         *self.object.metadata.generation.as_mut().unwrap() += 1;
+    }
+
+    /// Switches autoscaling on between these bounds, or off.
+    pub fn autoscale(&mut self, bounds: Option<(i32, i32)>) {
+        self.change(|spec| {
+            spec.autoscaling = bounds.map(|(min, max)| {
+                let json = serde_json::json!({"minReplicas": min, "maxReplicas": max});
+                serde_json::from_value(json).unwrap()
+            });
+            if bounds.is_some() {
+                spec.replicas = spec.replicas.max(1);
+            }
+        });
     }
 
     pub fn settle(&mut self) {
@@ -318,6 +410,10 @@ pub enum Happening {
     ServiceVanishes,
     DeploymentVanishes(usize),
     ConfigVanishes,
+    Autoscaling(Option<(i32, i32)>),
+    Load(i32),
+    AutoscalerVanishes,
+    ScaledByHand(i32),
 }
 
 pub fn happenings() -> impl Strategy<Value = Vec<Happening>> {
@@ -338,6 +434,10 @@ pub fn happenings() -> impl Strategy<Value = Vec<Happening>> {
         1 => Just(H::ServiceVanishes),
         1 => (0_usize..3).prop_map(H::DeploymentVanishes),
         1 => Just(H::ConfigVanishes),
+        2 => prop::option::of((1_i32..3, 0_i32..3)).prop_map(H::Autoscaling),
+        2 => (0_i32..6).prop_map(H::Load),
+        1 => Just(H::AutoscalerVanishes),
+        1 => (0_i32..6).prop_map(H::ScaledByHand),
     ];
     prop::collection::vec(one, 0..40)
 }
@@ -362,7 +462,20 @@ pub fn happen(world: &mut World, what: Happening) {
         }
         Happening::Challenger(version) => world.challenger = Some(version),
         Happening::Champion(version) => world.champion = Some(version),
-        Happening::Replicas(n) => world.change(|spec| spec.replicas = n),
+        // the schema refuses a change of replicas under an autoscaler, and an autoscaler at zero
+        Happening::Replicas(n) => {
+            if world.object.spec.autoscaling.is_none() {
+                world.change(|spec| spec.replicas = n);
+            }
+        }
+        Happening::Autoscaling(bounds) => world.autoscale(bounds.map(|(min, more)| (min, min + more))),
+        Happening::Load(pods) => world.load(pods),
+        Happening::AutoscalerVanishes => world.autoscaler = None,
+        Happening::ScaledByHand(pods) => {
+            for sim in world.deployments.values_mut() {
+                sim.scale(pods);
+            }
+        }
         Happening::Image => world.change(|spec| spec.server.image = Some("images.test/own:2".into())),
         Happening::Policy => world.policy.server_image = "images.test/server:2".into(),
         Happening::Conflict => {
