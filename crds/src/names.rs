@@ -51,6 +51,9 @@ pub const ANNOTATION_MODEL_DIGEST: &str = "vitrine.dev/model-digest";
 pub const ANNOTATION_MODEL_VERSION: &str = "vitrine.dev/model-version";
 /// Marks a child Deployment that is applied without `spec.replicas`: an autoscaler holds them.
 pub const ANNOTATION_AUTOSCALED: &str = "vitrine.dev/autoscaled";
+/// What the pods of a child Deployment are made of, as it was rolled out: a newer operator applies
+/// it again as it is while the user asks for the same.
+pub const ANNOTATION_PODS: &str = "vitrine.dev/pods";
 
 /// The only container of each pod.
 pub const CONTAINER: &str = "main";

@@ -10,8 +10,15 @@ use crate::hash;
 
 const OWNERS: &str = "ownerReferences";
 
-/// Marks a wanted child with its own hash, so that a removed field is noticed too.
+/// Marks a wanted child with its own hash, so that a removed field is noticed too. An older mark is
+/// replaced, as if it had never been.
 pub fn with_hash<K: Serialize + kube::Resource>(mut child: K) -> K {
+    let annotations = &mut child.meta_mut().annotations;
+    *annotations = annotations.take().map(|mut a| {
+        a.remove(ANNOTATION_APPLIED);
+        a
+    });
+    *annotations = annotations.take().filter(|a| !a.is_empty());
     let hash = hash::sha256_hex(hash::canonical(&to_json(&child)).as_bytes());
     let annotations = child.meta_mut().annotations.get_or_insert_default();
     annotations.insert(ANNOTATION_APPLIED.to_owned(), hash);

@@ -265,3 +265,13 @@ fn the_whole_autoscaling_reaches_kubernetes_after_the_service() {
     assert_eq!(spec["metrics"][0]["resource"]["target"]["averageUtilization"], 80);
     assert!(spec.get("behavior").is_none(), "{spec}");
 }
+
+#[test]
+fn what_a_user_asks_of_the_pods_has_the_same_hash_in_every_version_of_the_operator() {
+    let children = serve_children(SERVE);
+    let Child::Deployment(deployment) = &children[1] else { panic!("{children:?}") };
+    let kept = &deployment.metadata.annotations.as_ref().unwrap()["vitrine.dev/pods"];
+    // another hash here means that an upgrade restarts every serving pod
+    let asked = "bdb94cd58dd1f5f82578355b19ef064f26d9f708ea9f95929f65cf50dc82a72f";
+    assert!(kept.contains(asked), "{kept}");
+}

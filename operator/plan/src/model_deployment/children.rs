@@ -73,7 +73,7 @@ pub fn config(
     })
 }
 
-/// The Deployment of a version.
+/// The Deployment of a version; [`super::kept::remember`] completes it.
 pub fn deployment(
     owner: &Owner,
     valid: &Valid,
@@ -98,7 +98,7 @@ pub fn deployment(
         let annotations = metadata.annotations.get_or_insert_default();
         annotations.insert(names::ANNOTATION_AUTOSCALED.to_owned(), "true".to_owned());
     }
-    diff::with_hash(Deployment {
+    Deployment {
         metadata,
         spec: Some(DeploymentSpec {
             // an autoscaler's field is not ours to name: see scale.rs
@@ -121,7 +121,7 @@ pub fn deployment(
             ..DeploymentSpec::default()
         }),
         status: None,
-    })
+    }
 }
 
 fn template(

@@ -3,6 +3,7 @@
 
 mod autoscaler;
 mod children;
+mod kept;
 mod rollout;
 mod scale;
 mod status;
@@ -134,16 +135,31 @@ impl Case<'_> {
 
     fn wanted(&self, target: &VersionFacts) -> Wanted {
         let live = self.find(&target.digest);
-        // an image stays until the next rollout, so that an upgrade of the operator restarts no pod; one
-        // with which no pod answers may be the wrong one that somebody has corrected
-        let kept = live.filter(|l| l.replicas == 0 || l.updated_ready > 0).map(|l| l.image.as_str());
+        // what came up is kept; an image with which no pod ever answered may be the wrong one that
+        // somebody has corrected
+        let came_up = live.is_some_and(|l| l.replicas == 0 || l.updated_ready > 0)
+            || rollout::last(self.object).is_some_and(|l| {
+                l.result == rollout::SUCCEEDED && rollout::same(l.version, &l.digest, target)
+            });
+        let before = live.filter(|_| came_up);
+        let kept = before.and_then(|l| kept::read(&l.live));
+        // an image stays until the next rollout, also where the user changes something else
         let image = self.valid.spec.server.image.as_deref();
-        let image = image.or(kept).unwrap_or(&self.policy.server_image);
+        let image = image.or(kept.as_ref().and_then(kept::Kept::image)).or(before.map(|l| l.image.as_str()));
+        let image = image.unwrap_or(&self.policy.server_image);
         let deployment = children::deployment(&self.owner, &self.valid, target, image, self.policy);
+        let asked = kept::asked(self.valid.spec, target);
+        let config = self.config(target.version, &target.digest);
+        // an upgrade of the operator restarts no pod
+        let kept = kept.filter(|k| k.is_for(&asked));
+        let config = match &kept {
+            Some(kept) => kept.config(config),
+            None => config,
+        };
+        let deployment = kept::remember(deployment, &config, &asked, kept);
         let current = live.filter(|l| !diff::differs(&deployment, Some(&l.live)));
         let up = current.is_some_and(|l| rollout::complete(l, self.replicas_of(&target.digest)));
         let late = current.is_some_and(|l| l.observed && l.deadline_exceeded) && !up;
-        let config = self.config(target.version, &target.digest);
         Wanted { deployment, config, up, late }
     }
 
@@ -245,10 +261,13 @@ impl Case<'_> {
         let pods: Vec<_> = self.seen.pods.iter().filter(of_model).cloned().collect();
         let live = self.find(digest);
         let image = live.map_or(&self.policy.server_image, |d| &d.image);
+        // those of the pods that run, which may be older than today's defaults
+        let pod = live.and_then(|d| d.live.spec.as_ref()?.template.spec.as_ref());
+        let resources = pod.and_then(|p| p.containers.first()?.resources.as_ref());
         let subject = Subject {
             object: format!("ModelDeployment {}", self.owner.name),
             work: "server",
-            memory_limit: pod::memory_limit(&self.valid.resources),
+            memory_limit: pod::memory_limit(resources.unwrap_or(&self.valid.resources)),
             image: image.clone(),
             image_from: "spec.server.image",
             ..Subject::default()
@@ -278,7 +297,12 @@ impl Case<'_> {
         }
         if let Some(serving) = self.keeper().filter(|s| self.live_config(&s.digest).is_none()) {
             // its running pods do not need the config, the ones after them do
-            children.push(Child::ConfigMap(Box::new(self.config(serving.version, &serving.digest))));
+            let config = self.config(serving.version, &serving.digest);
+            let config = match kept::read(&serving.live) {
+                Some(kept) => kept.config(config),
+                None => config,
+            };
+            children.push(Child::ConfigMap(Box::new(config)));
         }
         children.extend(self.apply_keeper());
         if let Some(digest) = self.traffic(wanted) {

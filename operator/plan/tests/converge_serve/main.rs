@@ -6,6 +6,7 @@
 mod autoscaling;
 #[path = "../common/mod.rs"]
 mod common;
+mod upgrade;
 mod world;
 
 use common::{at, condition, digest, kstatus, message};
@@ -193,20 +194,6 @@ fn a_version_that_the_spec_names_and_that_fails_leaves_the_old_one_and_is_stalle
 }
 
 #[test]
-fn an_upgrade_of_the_operator_restarts_no_serving_pod_and_the_next_rollout_takes_its_image() {
-    let mut world = rolled(1);
-    world.policy.server_image = "images.test/server:2".into();
-    world.quiet();
-    world.challenger = Some(2);
-    world.settle();
-    assert_eq!(world.status().effective.as_ref().unwrap().image, "images.test/server:2");
-    world.change(|spec| spec.server.image = Some("images.test/own:1".into()));
-    world.settle();
-    world.quiet();
-    assert_eq!(world.status().effective.as_ref().unwrap().image, "images.test/own:1");
-}
-
-#[test]
 fn an_image_with_which_no_pod_came_up_is_not_kept() {
     let mut world = World::new(Some(1), None);
     let image = |world: &World| world.observe().deployments[0].image.clone();
@@ -280,22 +267,6 @@ fn children_of_others_are_not_touched() {
         assert_eq!(condition(&plan.status.conditions, C::Stalled), "True/NameCollision");
         assert!(plan.apply.is_empty() && plan.delete.is_empty() && plan.registry.is_empty());
     }
-}
-
-#[test]
-fn what_somebody_changed_in_a_child_is_put_right() {
-    let mut world = rolled(1);
-    let sim = world.deployments.get_mut(&child(1)).unwrap();
-    let pod = sim.live.spec.as_mut().unwrap().template.spec.as_mut().unwrap();
-    pod.containers[0].image = Some("images.test/evil".into());
-    pod.containers[0].args = Some(vec!["other".into()]);
-    let plan = world.plan(9);
-    // the image is pinned by what runs; everything else is ours
-    assert!(matches!(plan.apply.as_slice(), [Child::Deployment(_)]), "{:?}", plan.apply);
-    let mut service = diff::to_json(world.service.as_ref().unwrap());
-    service["spec"]["ports"][0]["port"] = 81.into();
-    world.service = Some(serde_json::from_value(service).unwrap());
-    assert!(world.plan(9).apply.iter().any(|c| matches!(c, Child::Service(_))));
 }
 
 #[test]

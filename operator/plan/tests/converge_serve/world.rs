@@ -358,6 +358,15 @@ impl World {
         *self.object.metadata.generation.as_mut().unwrap() += 1;
     }
 
+    /// Another operator takes over: other defaults, other pods, another address.
+    pub fn upgrade(&mut self) {
+        self.policy.server_image = "images.test/server:2".into();
+        self.policy.drain_seconds += 7;
+        self.policy.max_concurrency += 1;
+        self.policy.image_pull_secrets.push("registry".into());
+        self.policy.serve_resources.limits.get_mut("memory").unwrap().0 = "3Gi".into();
+    }
+
     /// Switches autoscaling on between these bounds, or off.
     pub fn autoscale(&mut self, bounds: Option<(i32, i32)>) {
         self.change(|spec| {
@@ -477,7 +486,7 @@ pub fn happen(world: &mut World, what: Happening) {
             }
         }
         Happening::Image => world.change(|spec| spec.server.image = Some("images.test/own:2".into())),
-        Happening::Policy => world.policy.server_image = "images.test/server:2".into(),
+        Happening::Policy => world.upgrade(),
         Happening::Conflict => {
             world.owner = if world.owner.is_some() { None } else { Some("older".into()) };
         }
