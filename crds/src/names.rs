@@ -37,6 +37,8 @@ pub const ROLE_INGEST: &str = "ingest";
 pub const ROLE_TRAIN: &str = "train";
 /// Component of the pods that serve.
 pub const ROLE_SERVE: &str = "serve";
+/// Component of the Services through which serving pods of one model find each other.
+pub const ROLE_SIBLINGS: &str = "siblings";
 
 /// Hash of the desired child: a change of it (also a removed field) forces an apply.
 pub const ANNOTATION_APPLIED: &str = "vitrine.dev/applied-hash";

@@ -145,6 +145,7 @@ impl Config {
             drain_seconds: self.drain_seconds,
             max_body_bytes: SERVE_MAX_BODY,
             max_concurrency: SERVE_CONCURRENCY,
+            issuer: None,
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::backoff::Backoff;
 use crate::caches::Caches;
 use crate::error::CallError;
 use crate::events::Events;
+use crate::issuer::Known;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 
@@ -26,8 +27,10 @@ pub struct Context {
     pub caches: Caches,
     /// Registry of models.
     pub registry: Registry,
-    /// What the administrator decided.
+    /// What the administrator decided, without the cluster's keys: see [`Self::policy`].
     pub policy: Policy,
+    /// The cluster's issuer of tokens, as last read.
+    pub issuer: Known,
     /// Counters.
     pub metrics: Metrics,
     /// Failures in a row.
@@ -53,6 +56,11 @@ impl Context {
     /// read back.
     pub fn now() -> Time {
         whole_seconds(&Time(Timestamp::now()))
+    }
+
+    /// Everything that the plan needs to know beside the facts.
+    pub fn policy(&self) -> Policy {
+        Policy { issuer: self.issuer.get(), ..self.policy.clone() }
     }
 
     /// Objects of a kind in a namespace.

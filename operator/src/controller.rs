@@ -108,7 +108,7 @@ pub async fn reconcile<K: Kind>(object: Arc<K>, ctx: Arc<Context>) -> Result<Act
 /// Observe, plan, apply.
 async fn pass<K: Kind>(object: &K, ctx: &Context) -> Result<Requeue, ReconcileError> {
     let seen = object.observe(ctx).await?;
-    let plan = object.plan(&seen, &ctx.policy, &Context::now());
+    let plan = object.plan(&seen, &ctx.policy(), &Context::now());
     let registered = !plan.registry.is_empty();
     let requeue = plan.requeue.clone();
     apply::apply(ctx, object, plan).await?;

@@ -17,6 +17,7 @@ pub mod failpoints;
 pub mod gateway;
 pub mod http;
 pub mod index;
+pub mod issuer;
 pub mod kind;
 pub mod lease;
 pub mod metrics;

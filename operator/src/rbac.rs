@@ -14,6 +14,17 @@ pub struct Rule {
     pub why: &'static str,
 }
 
+/// Rights on addresses of the apiserver that are no resources.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UrlRule {
+    /// Paths.
+    pub urls: &'static [&'static str],
+    /// Verbs.
+    pub verbs: &'static [&'static str],
+    /// What they are needed for.
+    pub why: &'static str,
+}
+
 const READ: &[&str] = &["get", "list", "watch"];
 const CHILD: &[&str] = &["get", "list", "watch", "create", "patch", "delete"];
 
@@ -73,6 +84,13 @@ pub const CLUSTER: &[Rule] = &[
     },
 ];
 
+/// Rights on addresses that are no resources.
+pub const URLS: &[UrlRule] = &[UrlRule {
+    urls: &[crate::issuer::DISCOVERY, crate::issuer::KEYS],
+    verbs: &["get"],
+    why: "public keys, by which serving pods recognise each other while the operator is away",
+}];
+
 /// Rights in the operator's own namespace.
 pub const OWN_NAMESPACE: &[Rule] = &[Rule {
     group: "coordination.k8s.io",
@@ -97,6 +115,11 @@ mod tests {
         while let Some(line) = lines.next() {
             if let Some(kind) = line.strip_prefix("kind: ") {
                 roles.push((kind.to_owned(), Vec::new()));
+            }
+            if let Some(urls) = line.strip_prefix("  - nonResourceURLs: ") {
+                let verbs = lines.next().unwrap().strip_prefix("    verbs: ").unwrap();
+                roles.last_mut().unwrap().1.push((vec!["url".into()], list(urls), list(verbs)));
+                continue;
             }
             let Some(groups) = line.strip_prefix("  - apiGroups: ") else { continue };
             let mut next = |key: &str| {
@@ -138,7 +161,11 @@ mod tests {
             found.sort();
             found
         };
-        assert_eq!(granted("ClusterRole"), table(CLUSTER));
+        let mut cluster = table(CLUSTER);
+        let owned = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
+        cluster.extend(URLS.iter().map(|r| (vec!["url".into()], owned(r.urls), owned(r.verbs))));
+        cluster.sort();
+        assert_eq!(granted("ClusterRole"), cluster);
         assert_eq!(granted("Role"), table(OWN_NAMESPACE));
     }
 
@@ -148,6 +175,10 @@ mod tests {
             let all = rule.resources.iter().chain(rule.verbs).chain([&rule.group]);
             assert!(all.clone().all(|w| *w != "*" && !w.contains("secret")), "{rule:?}");
             assert!(!rule.why.is_empty());
+        }
+        for rule in URLS {
+            assert!(rule.urls.iter().all(|url| url.starts_with('/') && !url.contains('*')), "{rule:?}");
+            assert_eq!(rule.verbs, ["get"], "{}", rule.why);
         }
     }
 }

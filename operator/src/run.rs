@@ -21,6 +21,7 @@ use crate::config::{Config, LogFormat, Role};
 use crate::context::Context;
 use crate::events::Events;
 use crate::http::{self, Health};
+use crate::issuer::{self, Known};
 use crate::kind::Kind;
 use crate::lease::Election;
 use crate::metrics::Metrics;
@@ -245,7 +246,11 @@ async fn lead(parts: &Parts, caches: Caches) -> Result<Context, Failure> {
     let epoch = parts.registry.take_epoch().await?;
     parts.metrics.leads(true);
     tracing::info!(epoch, "leading");
+    let issuer = Known::default();
+    // before the first plan, which would otherwise be made a second time
+    issuer.read(&parts.client).await;
     Ok(Context {
+        issuer,
         client: parts.client.clone(),
         caches,
         registry: parts.registry.clone(),
@@ -285,6 +290,10 @@ async fn work(
         let (ctx, undecodable) = (ctx.clone(), undecodable.clone());
         async move { undecodable.tell(&ctx).await }
     });
+    let reading = tokio::spawn({
+        let (ctx, queues) = (ctx.clone(), queues.clone());
+        async move { issuer::keep_reading(&ctx, &queues).await }
+    });
     let ended = tokio::select! {
         () = outside.stop.cancelled() => Ended::Stopped,
         () = outside.election.lost() => {
@@ -303,6 +312,7 @@ async fn work(
         }
     };
     telling.abort();
+    reading.abort();
     stop_controllers.cancel();
     if ended == Ended::Deposed {
         // nothing more may be written: what is in flight is dropped

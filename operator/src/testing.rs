@@ -156,6 +156,7 @@ pub async fn world(server: &Server, timeout: Duration) -> World {
         caches: filled.caches.clone(),
         epoch: registry.take_epoch().await.unwrap(),
         registry,
+        issuer: crate::issuer::Known::default(),
         policy: Policy { trainer_image: "t".into(), server_image: "s".into(), ..Policy::default() },
         events: Events::new(server.client(), "pod".into(), metrics.clone()),
         metrics,

@@ -44,6 +44,7 @@ impl Pod {
             drain_seconds: 0,
             max_body_bytes: 1 << 20,
             max_concurrency: 8,
+            siblings: None,
         };
         std::fs::write(self.path("config.json"), serde_json::to_string(&config).unwrap()).unwrap();
         let variables = [

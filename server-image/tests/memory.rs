@@ -115,6 +115,7 @@ async fn pod() -> (tempfile::TempDir, TestGateway, Process) {
         drain_seconds: 0,
         max_body_bytes: BODY,
         max_concurrency: 64,
+        siblings: None,
     };
     let path = dir.path().join("config.json");
     std::fs::write(&path, serde_json::to_string(&config).unwrap()).unwrap();

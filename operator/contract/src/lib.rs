@@ -10,6 +10,7 @@ pub mod job;
 pub mod paths;
 pub mod report;
 pub mod serve;
+pub mod siblings;
 
 /// Version of the contract that this build speaks.
 pub const VERSION: u32 = 1;

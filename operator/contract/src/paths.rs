@@ -12,6 +12,10 @@ pub const TOKEN: &str = "/var/run/vitrine/token";
 pub const TOKEN_DIR: &str = "/var/run/vitrine";
 /// File name of [`TOKEN`].
 pub const TOKEN_FILE: &str = "token";
+/// Projected token for siblings ([`crate::siblings`]).
+pub const SIBLING_TOKEN: &str = "/var/run/vitrine/sibling-token";
+/// File name of [`SIBLING_TOKEN`] in [`TOKEN_DIR`].
+pub const SIBLING_TOKEN_FILE: &str = "sibling-token";
 /// The user's table, read-only.
 pub const SOURCE_DIR: &str = "/data/source";
 /// The user's label names: one file per label.
@@ -27,6 +31,11 @@ pub const MAX_TERMINATION: usize = 2048;
 pub const SERVE_PORT: u16 = 8080;
 /// Name of [`SERVE_PORT`].
 pub const SERVE_PORT_NAME: &str = "http";
+/// Port on which a serving pod gives its model to siblings: one of its own, so that no Service for
+/// predictions can ever lead there.
+pub const SIBLING_PORT: u16 = 8081;
+/// Name of [`SIBLING_PORT`].
+pub const SIBLING_PORT_NAME: &str = "siblings";
 /// Address of the readiness probe: 200 once digest and probes are verified.
 pub const READY_PATH: &str = "/v2/health/ready";
 /// Address of the liveness probe: 200 while the process works.

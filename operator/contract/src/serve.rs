@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::gateway::Gateway;
+use crate::siblings::Siblings;
 
 /// Config file of a serving pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,4 +26,8 @@ pub struct ServeConfig {
     pub max_body_bytes: usize,
     /// Requests worked on at once; beyond it the answer is 429.
     pub max_concurrency: usize,
+    /// Where the model may come from while the operator is away; none where the operator could not
+    /// read the cluster's keys, or is of a version before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub siblings: Option<Siblings>,
 }

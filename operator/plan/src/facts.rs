@@ -275,6 +275,9 @@ pub struct ModelDeploymentObserved {
     pub service: Option<(Service, bool)>,
     /// The autoscaler, and whether it is ours.
     pub autoscaler: Option<(HorizontalPodAutoscaler, bool)>,
+    /// Our Services through which the pods of one model find each other, by name (same names as the
+    /// Deployments).
+    pub siblings: Vec<Service>,
     /// Serving pods of all child Deployments, oldest first.
     pub pods: Vec<PodFacts>,
 }

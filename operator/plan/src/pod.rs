@@ -105,14 +105,7 @@ fn container_security() -> SecurityContext {
 }
 
 fn common_volumes(config: &str) -> Vec<(Volume, VolumeMount)> {
-    let token = VolumeProjection {
-        service_account_token: Some(ServiceAccountTokenProjection {
-            audience: Some(gateway::AUDIENCE.to_owned()),
-            expiration_seconds: Some(TOKEN_SECONDS),
-            path: paths::TOKEN_FILE.to_owned(),
-        }),
-        ..VolumeProjection::default()
-    };
+    let token = token(gateway::AUDIENCE, paths::TOKEN_FILE);
     vec![
         (
             config_map_volume(names::VOLUME_CONFIG, config),
@@ -138,6 +131,26 @@ fn common_volumes(config: &str) -> Vec<(Volume, VolumeMount)> {
             mount(names::VOLUME_WORK, paths::WORK_DIR, false),
         ),
     ]
+}
+
+fn token(audience: &str, file: &str) -> VolumeProjection {
+    VolumeProjection {
+        service_account_token: Some(ServiceAccountTokenProjection {
+            audience: Some(audience.to_owned()),
+            expiration_seconds: Some(TOKEN_SECONDS),
+            path: file.to_owned(),
+        }),
+        ..VolumeProjection::default()
+    }
+}
+
+/// One more token beside the one for the gateway, for another audience.
+pub fn add_token(pod: &mut PodSpec, audience: &str, file: &str) {
+    let volumes = pod.volumes.iter_mut().flatten();
+    for volume in volumes.filter(|v| v.name == names::VOLUME_TOKEN) {
+        let sources = volume.projected.get_or_insert_default().sources.get_or_insert_default();
+        sources.push(token(audience, file));
+    }
 }
 
 /// A volume with the keys of a ConfigMap.

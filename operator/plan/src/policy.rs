@@ -1,9 +1,11 @@
-//! What the administrator decided: images, gateway, defaults. Read once at start.
+//! What the administrator decided: images, gateway, defaults. Read once at start, but for the
+//! cluster's keys.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use vitrine_contract::gateway::Gateway;
+use vitrine_contract::siblings::Issuer;
 
 /// What the administrator decided.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -30,6 +32,9 @@ pub struct Policy {
     pub max_body_bytes: usize,
     /// Requests a serving pod works on at once.
     pub max_concurrency: usize,
+    /// The cluster's issuer of tokens with its public keys; none where they could not be read. It
+    /// may change while the operator runs.
+    pub issuer: Option<Issuer>,
 }
 
 /// Resources of a container.

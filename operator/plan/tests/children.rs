@@ -3,9 +3,11 @@
 
 mod common;
 
-use common::{DATASET, RUN, SERVE, at, dataset, dataset_facts, digest, policy, run, serve, version};
-use k8s_openapi::api::core::v1::PodSpec;
+use common::{DATASET, RUN, SERVE, at, dataset, dataset_facts, digest, issuer, policy, run, serve, version};
+use k8s_openapi::api::core::v1::{PodSpec, Service};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use vitrine_contract::job::{Candidate, JobConfig, Task};
+use vitrine_contract::serve::ServeConfig;
 use vitrine_plan::{
     Child, DatasetObserved, ModelDeploymentObserved, Reference, TrainingRunObserved, dataset, diff,
     model_deployment, training_run,
@@ -114,6 +116,64 @@ fn every_pod_fits_pod_security_restricted_and_holds_no_api_token() {
 }
 
 #[test]
+fn siblings_find_each_other_on_a_port_of_their_own_with_a_token_that_opens_nothing_else() {
+    let children = serve_children(SERVE);
+    let [
+        Child::ConfigMap(config),
+        Child::Service(siblings),
+        Child::Deployment(deployment),
+        Child::Service(public),
+    ] = children.as_slice()
+    else {
+        panic!("{children:#?}")
+    };
+    let config: ServeConfig = serde_json::from_str(&config.data.as_ref().unwrap()["config.json"]).unwrap();
+    let said = config.siblings.unwrap();
+    let name = siblings.metadata.name.as_deref().unwrap();
+    assert_eq!(said.url, format!("http://{name}.shop.svc:8081"));
+    assert_eq!((said.namespace.as_str(), said.issuer), ("shop", issuer("one")));
+    let of = |service: &Service| {
+        let spec = service.spec.clone().unwrap();
+        // only pods that are ready: they have the model
+        assert_eq!(spec.publish_not_ready_addresses, None);
+        let target = spec.ports.unwrap().pop().unwrap().target_port.unwrap();
+        (spec.selector.unwrap(), target, spec.type_.unwrap())
+    };
+    let ((mine, port, kind), (traffic, other, _)) = (of(siblings), of(public));
+    assert_eq!((mine, kind.as_str()), (traffic, "ClusterIP"));
+    assert_eq!((port, other), (IntOrString::String("siblings".into()), IntOrString::String("http".into())));
+    let pod = deployment.spec.clone().unwrap().template.spec.unwrap();
+    let ports: Vec<_> = pod.containers[0].ports.iter().flatten().map(|p| p.container_port).collect();
+    assert_eq!(ports, [8080, 8081]);
+    let token = pod.volumes.unwrap().into_iter().find(|v| v.name == "token").unwrap();
+    let audiences: Vec<_> = token
+        .projected
+        .unwrap()
+        .sources
+        .into_iter()
+        .flatten()
+        .filter_map(|s| s.service_account_token?.audience)
+        .collect();
+    assert_eq!(audiences, ["vitrine", "vitrine-sibling"]);
+    // nobody else gets one
+    let job = train_children(RUN).iter().find_map(pod_of).unwrap();
+    let token = job.volumes.unwrap().into_iter().find(|v| v.name == "token").unwrap();
+    assert_eq!(token.projected.unwrap().sources.unwrap().len(), 1);
+}
+
+#[test]
+fn the_longest_name_still_makes_a_service_for_siblings() {
+    let mut object = serve(SERVE);
+    object.metadata.name = Some("a".repeat(52));
+    let seen =
+        ModelDeploymentObserved { stable: Some(version(3, "m", 0.8)), ..ModelDeploymentObserved::default() };
+    let children = model_deployment::plan(&object, &seen, &policy(), &at(0)).apply;
+    let Child::Service(siblings) = &children[1] else { panic!("{children:#?}") };
+    // a Service's name is a DNS label
+    assert_eq!(siblings.metadata.name.as_deref().unwrap().len(), 63);
+}
+
+#[test]
 fn placement_and_resources_reach_the_pod_as_written() {
     let placed = format!(
         "{SERVE}
@@ -219,7 +279,7 @@ fn the_pods_of_a_job_may_read_their_snapshot_and_a_server_its_model_only() {
     let reads = &job.metadata.annotations.as_ref().unwrap()["vitrine.dev/reads"];
     assert_eq!(*reads, format!("{},{}", facts.digest, facts.snapshot_digest));
     let serve = serve_children(SERVE);
-    let Child::Deployment(deployment) = &serve[1] else { panic!() };
+    let Child::Deployment(deployment) = &serve[2] else { panic!() };
     assert_eq!(deployment.metadata.annotations.as_ref().unwrap()["vitrine.dev/reads"], digest("m-model"));
 }
 

@@ -40,6 +40,7 @@ pub async fn observe(
             .collect(),
         service: service(ctx, &subject).await?,
         autoscaler: autoscaler(ctx, object, &subject).await?,
+        siblings: siblings(ctx, &subject),
         pods,
         namespace_uid: subject.namespace_uid,
     })
@@ -126,6 +127,15 @@ async fn autoscaler(
         let ours = owned_by(&autoscaler.metadata, &subject.uid);
         (autoscaler, ours)
     }))
+}
+
+/// Our Services but the one for predictions.
+fn siblings(ctx: &Context, subject: &Subject) -> Vec<Service> {
+    let ours = ctx.caches.services.owned(&subject.uid);
+    ours.iter()
+        .filter(|s| s.name_any() != subject.name && s.metadata.deletion_timestamp.is_none())
+        .map(|s| (**s).clone())
+        .collect()
 }
 
 /// Facts of a child Deployment.

@@ -1,4 +1,5 @@
-//! The children of a ModelDeployment: one Deployment with its config per version, one Service.
+//! The children of a ModelDeployment: per version a Deployment with its config and a Service
+//! for siblings; one Service for predictions.
 
 use std::collections::BTreeMap;
 
@@ -10,6 +11,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use vitrine_contract::serve::ServeConfig;
+use vitrine_contract::siblings::{self, Siblings};
 use vitrine_contract::{VERSION, paths};
 use vitrine_crds::model_deployment::ModelDeploymentSpec;
 use vitrine_crds::names;
@@ -33,7 +35,7 @@ pub struct Valid<'a> {
     pub resources: ResourceRequirements,
 }
 
-/// Name of the Deployment and of the ConfigMap of a model.
+/// Name of the Deployment, of the ConfigMap and of the Service for siblings of a model.
 pub fn name(owner: &Owner, digest: &str) -> String {
     format!("{}-{}", owner.name, names::short_digest(digest))
 }
@@ -46,14 +48,18 @@ pub fn selector(owner: &Owner, digest: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// The config of the pods of a version.
+/// The config of the pods of a version. Keys that cannot be read now are no reason to take those
+/// away that a live config has.
 pub fn config(
     owner: &Owner,
     spec: &ModelDeploymentSpec,
     version: i64,
     digest: &str,
     policy: &Policy,
+    live: Option<&ConfigMap>,
 ) -> ConfigMap {
+    let name = name(owner, digest);
+    let issuer = policy.issuer.clone().or_else(|| Some(siblings_of(live?)?.issuer));
     let config = ServeConfig {
         version: VERSION,
         gateway: policy.gateway.clone(),
@@ -63,14 +69,24 @@ pub fn config(
         drain_seconds: policy.drain_seconds,
         max_body_bytes: policy.max_body_bytes,
         max_concurrency: policy.max_concurrency,
+        siblings: issuer.map(|issuer| Siblings {
+            url: format!("http://{name}.{}.svc:{}", owner.namespace, paths::SIBLING_PORT),
+            namespace: owner.namespace.clone(),
+            issuer,
+        }),
     };
-    let mut metadata = owner.child(&name(owner, digest), names::ROLE_SERVE);
+    let mut metadata = owner.child(&name, names::ROLE_SERVE);
     label(&mut metadata, digest);
     diff::with_hash(ConfigMap {
         metadata,
         data: Some(BTreeMap::from([(paths::CONFIG_KEY.to_owned(), diff::to_json(&config).to_string())])),
         ..ConfigMap::default()
     })
+}
+
+fn siblings_of(config: &ConfigMap) -> Option<Siblings> {
+    let text = config.data.as_ref()?.get(paths::CONFIG_KEY)?;
+    serde_json::from_str::<ServeConfig>(text).ok()?.siblings
 }
 
 /// The Deployment of a version; [`super::kept::remember`] completes it.
@@ -154,20 +170,29 @@ fn template(
         volumes: vec![],
     };
     let mut pod = pod::spec(parts, policy);
+    // whether the keys are known or not: they come and change without a restart
+    pod::add_token(&mut pod, siblings::AUDIENCE, paths::SIBLING_TOKEN_FILE);
     let drain = i64::try_from(policy.drain_seconds).unwrap_or(i64::MAX);
     pod.termination_grace_period_seconds = Some(drain.saturating_add(GRACE_SECONDS));
     for container in &mut pod.containers {
-        container.ports = Some(vec![ContainerPort {
-            container_port: i32::from(paths::SERVE_PORT),
-            name: Some(paths::SERVE_PORT_NAME.to_owned()),
-            protocol: Some("TCP".to_owned()),
-            ..ContainerPort::default()
-        }]);
+        container.ports = Some(vec![
+            port(paths::SERVE_PORT_NAME, paths::SERVE_PORT),
+            port(paths::SIBLING_PORT_NAME, paths::SIBLING_PORT),
+        ]);
         container.startup_probe = Some(probe(paths::LIVE_PATH, 1, 60));
         container.liveness_probe = Some(probe(paths::LIVE_PATH, 10, 3));
         container.readiness_probe = Some(probe(paths::READY_PATH, 1, 2));
     }
     PodTemplateSpec { metadata: Some(metadata), spec: Some(pod) }
+}
+
+fn port(name: &str, number: u16) -> ContainerPort {
+    ContainerPort {
+        container_port: i32::from(number),
+        name: Some(name.to_owned()),
+        protocol: Some("TCP".to_owned()),
+        ..ContainerPort::default()
+    }
 }
 
 fn probe(path: &str, period_seconds: i32, failure_threshold: i32) -> Probe {
@@ -196,6 +221,30 @@ pub fn service(owner: &Owner, spec: &ModelDeploymentSpec, digest: &str) -> Servi
                 port: spec.service.port,
                 protocol: Some("TCP".to_owned()),
                 target_port: Some(IntOrString::String(paths::SERVE_PORT_NAME.to_owned())),
+                ..ServicePort::default()
+            }]),
+            ..ServiceSpec::default()
+        }),
+        status: None,
+    })
+}
+
+/// The Service through which the pods of a model find those that are ready. It has a cluster address
+/// and no list of pods behind its name: what is asked again reaches another pod, and no cache of
+/// names can hold a pod that is gone.
+pub fn siblings(owner: &Owner, digest: &str) -> Service {
+    let mut metadata = owner.child(&name(owner, digest), names::ROLE_SIBLINGS);
+    label(&mut metadata, digest);
+    diff::with_hash(Service {
+        metadata,
+        spec: Some(ServiceSpec {
+            type_: Some("ClusterIP".to_owned()),
+            selector: Some(selector(owner, digest)),
+            ports: Some(vec![ServicePort {
+                name: Some(paths::SIBLING_PORT_NAME.to_owned()),
+                port: i32::from(paths::SIBLING_PORT),
+                protocol: Some("TCP".to_owned()),
+                target_port: Some(IntOrString::String(paths::SIBLING_PORT_NAME.to_owned())),
                 ..ServicePort::default()
             }]),
             ..ServiceSpec::default()

@@ -109,6 +109,13 @@ impl Case<'_> {
         self.seen.deployments.iter().find(|d| d.name == name)
     }
 
+    /// The Service through which the pods of a model find each other, where it must be written.
+    fn siblings(&self, digest: &str) -> Option<Child> {
+        let wanted = children::siblings(&self.owner, digest);
+        let live = self.seen.siblings.iter().find(|s| s.metadata.name == wanted.metadata.name);
+        diff::differs(&wanted, live).then(|| Child::Service(Box::new(wanted)))
+    }
+
     fn live_config(&self, digest: &str) -> Option<&ConfigMap> {
         let name = children::name(&self.owner, digest);
         self.seen.configs.iter().find(|c| c.metadata.name.as_deref() == Some(name.as_str()))
@@ -164,7 +171,8 @@ impl Case<'_> {
     }
 
     fn config(&self, version: i64, digest: &str) -> ConfigMap {
-        children::config(&self.owner, self.valid.spec, version, digest, self.policy)
+        let live = self.live_config(digest);
+        children::config(&self.owner, self.valid.spec, version, digest, self.policy, live)
     }
 
     /// Does the target have the traffic?
@@ -293,6 +301,8 @@ impl Case<'_> {
             if diff::differs(&wanted.config, self.live_config(&target.digest)) {
                 children.push(Child::ConfigMap(Box::new(wanted.config.clone())));
             }
+            // before the first pod asks for its name: that it does not exist is remembered for a while
+            children.extend(self.siblings(&target.digest));
             children.extend(self.apply_target(&target.digest, wanted));
         }
         if let Some(serving) = self.keeper().filter(|s| self.live_config(&s.digest).is_none()) {
@@ -303,6 +313,9 @@ impl Case<'_> {
                 None => config,
             };
             children.push(Child::ConfigMap(Box::new(config)));
+        }
+        if let Some(siblings) = self.keeper().and_then(|s| self.siblings(&s.digest)) {
+            children.push(siblings);
         }
         children.extend(self.apply_keeper());
         if let Some(digest) = self.traffic(wanted) {
@@ -355,7 +368,12 @@ impl Case<'_> {
             name: c.metadata.name.clone().unwrap_or_default(),
             uid: c.metadata.uid.clone().unwrap_or_default(),
         });
-        let gone = deployments.chain(configs).filter(|c| !kept.contains(&c.name));
+        let siblings = self.seen.siblings.iter().map(|s| ChildRef {
+            kind: "Service",
+            name: s.metadata.name.clone().unwrap_or_default(),
+            uid: s.metadata.uid.clone().unwrap_or_default(),
+        });
+        let gone = deployments.chain(configs).chain(siblings).filter(|c| !kept.contains(&c.name));
         autoscaler.chain(gone).collect()
     }
 }

@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use vitrine_contract::gateway::Gateway;
 use vitrine_contract::report::{BestTrial, Blob, Ingested, SplitMetrics, SplitReport, Trained, Trials};
+use vitrine_contract::siblings::{Issuer, Key};
 use vitrine_crds::condition::{ConditionType, find};
 use vitrine_crds::{Dataset, ModelDeployment, TrainingRun};
 use vitrine_plan::policy::DefaultResources;
@@ -39,7 +40,19 @@ pub fn policy() -> Policy {
         drain_seconds: 10,
         max_body_bytes: 1 << 20,
         max_concurrency: 64,
+        issuer: Some(issuer("one")),
     }
+}
+
+pub fn issuer(kid: &str) -> Issuer {
+    let key = Key {
+        kid: kid.into(),
+        kty: "RSA".into(),
+        n: Some("AQ".into()),
+        e: Some("AQAB".into()),
+        ..Key::default()
+    };
+    Issuer { issuer: "https://kubernetes.default.svc".into(), keys: vec![key] }
 }
 
 fn object<K: serde::de::DeserializeOwned>(kind: &str, name: &str, spec: &str) -> K {

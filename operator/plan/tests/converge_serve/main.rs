@@ -9,8 +9,9 @@ mod common;
 mod upgrade;
 mod world;
 
-use common::{at, condition, digest, kstatus, message};
+use common::{at, condition, digest, issuer, kstatus, message};
 use proptest::prelude::*;
+use vitrine_contract::serve::ServeConfig;
 use vitrine_crds::condition::{ConditionType as C, is_true};
 use vitrine_plan::{Child, diff, model_deployment};
 use world::{World, child, happen, happenings, selected};
@@ -37,7 +38,8 @@ proptest! {
             prop_assert!(!is_true(conditions, C::Reconciling), "{status:#?}");
             // one version is left
             prop_assert!(world.deployments.len() <= 1, "{:?}", world.deployments.keys());
-            prop_assert_eq!(world.deployments.len(), world.configs.len());
+            let names = || world.deployments.keys();
+            prop_assert!(names().eq(world.configs.keys()) && names().eq(world.siblings.keys()));
         } else {
             prop_assert!(condition(conditions, C::ModelResolved) != "True/ModelResolved");
         }
@@ -107,6 +109,7 @@ fn traffic_moves_in_one_write_after_all_new_pods_answer_and_only_then_the_old_on
     assert!(world.deployments.contains_key(&old));
     world.pass(None);
     assert!(!world.deployments.contains_key(&old) && !world.configs.contains_key(&old));
+    assert!(!world.siblings.contains_key(&old));
     assert_eq!(world.champion, Some(2));
     world.settle();
     assert_eq!(kstatus(&world.status().conditions), "Current");
@@ -202,6 +205,38 @@ fn an_image_with_which_no_pod_came_up_is_not_kept() {
     world.policy.server_image = "images.test/server:2".into();
     world.pass(None);
     assert_eq!(image(&world), "images.test/server:2");
+}
+
+#[test]
+fn new_keys_of_the_cluster_reach_the_config_and_restart_no_pod() {
+    let mut world = rolled(1);
+    let keys = |world: &World| {
+        let data = world.configs[&child(1)].data.clone().unwrap();
+        serde_json::from_str::<ServeConfig>(&data["config.json"]).unwrap().siblings.map(|s| s.issuer)
+    };
+    assert_eq!(keys(&world), Some(issuer("one")));
+    world.policy.issuer = Some(issuer("two"));
+    let plan = world.plan(9);
+    assert!(matches!(plan.apply.as_slice(), [Child::ConfigMap(_)]), "{:?}", plan.apply);
+    world.pass(None);
+    world.quiet();
+    assert_eq!(keys(&world), Some(issuer("two")));
+    // keys that cannot be read for a while are not taken away
+    world.policy.issuer = None;
+    world.quiet();
+    assert_eq!(keys(&world), Some(issuer("two")));
+}
+
+#[test]
+fn without_readable_keys_everything_else_is_as_ever_and_their_coming_restarts_no_pod() {
+    let mut world = World::new(Some(1), None);
+    world.policy.issuer = None;
+    world.settle();
+    world.quiet();
+    assert_eq!(condition(&world.status().conditions, C::Ready), "True/Available");
+    world.policy.issuer = Some(issuer("one"));
+    let plan = world.plan(9);
+    assert!(matches!(plan.apply.as_slice(), [Child::ConfigMap(_)]), "{:?}", plan.apply);
 }
 
 #[test]

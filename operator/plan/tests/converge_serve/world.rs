@@ -13,7 +13,7 @@ use vitrine_plan::{
     model_deployment,
 };
 
-use crate::common::{SERVE, at, digest, ended, pod, policy, serve, version};
+use crate::common::{SERVE, at, digest, ended, issuer, pod, policy, serve, version};
 
 pub struct Sim {
     pub live: Deployment,
@@ -79,6 +79,7 @@ pub struct World {
     pub configs: BTreeMap<String, ConfigMap>,
     pub service: Option<Service>,
     pub autoscaler: Option<HorizontalPodAutoscaler>,
+    pub siblings: BTreeMap<String, Service>,
     pub rollouts: Vec<(i64, String, i64, String)>,
     pub clock: i64,
     uids: usize,
@@ -114,6 +115,7 @@ impl World {
             configs: BTreeMap::new(),
             service: None,
             autoscaler: None,
+            siblings: BTreeMap::new(),
             rollouts: vec![],
             clock: 0,
             uids: 0,
@@ -168,6 +170,7 @@ impl World {
             configs: self.configs.values().cloned().collect(),
             service: self.service.clone().map(|s| (s, true)),
             autoscaler: self.autoscaler.clone().map(|a| (a, true)),
+            siblings: self.siblings.values().cloned().collect(),
             pods: self.deployments.values().flat_map(Self::pods).collect(),
         }
     }
@@ -229,6 +232,13 @@ impl World {
                 wanted.status = status;
                 self.autoscaler = Some(wanted);
             }
+            Child::Service(service) if service.metadata.name != self.object.metadata.name => {
+                let name = service.metadata.name.clone().unwrap();
+                let mut service = (**service).clone();
+                let old = self.siblings.get(&name).and_then(|s| s.metadata.uid.clone());
+                service.metadata.uid = Some(old.unwrap_or_else(|| self.uid()));
+                self.siblings.insert(name, service);
+            }
             Child::Service(service) => {
                 self.check_move(service);
                 self.service = Some((**service).clone());
@@ -288,6 +298,7 @@ impl World {
                 "Deployment" => self.deployments.remove(&gone.name).unwrap().live.metadata.uid,
                 "ConfigMap" => self.configs.remove(&gone.name).unwrap().metadata.uid,
                 "HorizontalPodAutoscaler" => self.autoscaler.take().unwrap().metadata.uid,
+                "Service" => self.siblings.remove(&gone.name).unwrap().metadata.uid,
                 other => panic!("{other}"),
             };
             assert_eq!(uid.as_ref(), Some(&gone.uid));
@@ -415,6 +426,7 @@ pub enum Happening {
     Replicas(i32),
     Image,
     Policy,
+    Keys(bool),
     Conflict,
     ServiceVanishes,
     DeploymentVanishes(usize),
@@ -423,6 +435,7 @@ pub enum Happening {
     Load(i32),
     AutoscalerVanishes,
     ScaledByHand(i32),
+    SiblingsVanish,
 }
 
 pub fn happenings() -> impl Strategy<Value = Vec<Happening>> {
@@ -439,6 +452,7 @@ pub fn happenings() -> impl Strategy<Value = Vec<Happening>> {
         1 => (0_i32..4).prop_map(H::Replicas),
         1 => Just(H::Image),
         1 => Just(H::Policy),
+        2 => any::<bool>().prop_map(H::Keys),
         1 => Just(H::Conflict),
         1 => Just(H::ServiceVanishes),
         1 => (0_usize..3).prop_map(H::DeploymentVanishes),
@@ -447,6 +461,7 @@ pub fn happenings() -> impl Strategy<Value = Vec<Happening>> {
         2 => (0_i32..6).prop_map(H::Load),
         1 => Just(H::AutoscalerVanishes),
         1 => (0_i32..6).prop_map(H::ScaledByHand),
+        1 => Just(H::SiblingsVanish),
     ];
     prop::collection::vec(one, 0..40)
 }
@@ -487,6 +502,10 @@ pub fn happen(world: &mut World, what: Happening) {
         }
         Happening::Image => world.change(|spec| spec.server.image = Some("images.test/own:2".into())),
         Happening::Policy => world.upgrade(),
+        Happening::Keys(known) => {
+            world.policy.issuer = known.then(|| issuer(&format!("key-{}", world.clock)));
+        }
+        Happening::SiblingsVanish => drop(world.siblings.pop_first()),
         Happening::Conflict => {
             world.owner = if world.owner.is_some() { None } else { Some("older".into()) };
         }
