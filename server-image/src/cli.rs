@@ -12,6 +12,7 @@ use vitrine_contract::{is_digest, paths};
 
 use crate::config::{Limits, Settings, Source};
 use crate::failure::Failure;
+use crate::siblings;
 
 /// Serves a text classifier over HTTP: POST /predict, Open Inference Protocol v2, metrics.
 #[derive(Debug, Parser)]
@@ -51,6 +52,9 @@ pub struct ServeArgs {
     /// Port to listen on
     #[arg(long, default_value_t = paths::SERVE_PORT)]
     pub port: u16,
+    /// Port on which other pods of the same model may fetch it (with a config)
+    #[arg(long, value_name = "PORT", default_value_t = paths::SIBLING_PORT)]
+    pub sibling_port: u16,
     /// Seconds for which SIGTERM lets clients move on before the port is closed (with --model)
     #[arg(long, default_value_t = 0, conflicts_with = "config")]
     pub drain_seconds: u64,
@@ -66,6 +70,9 @@ pub struct ServeArgs {
     /// Projected token for the gateway
     #[arg(long, hide = true, env = "VITRINE_TOKEN", default_value = paths::TOKEN)]
     pub token: PathBuf,
+    /// Projected token for siblings
+    #[arg(long, hide = true, env = "VITRINE_SIBLING_TOKEN", default_value = paths::SIBLING_TOKEN)]
+    pub sibling_token: PathBuf,
 }
 
 /// Form of the log.
@@ -94,8 +101,9 @@ impl ServeArgs {
     pub fn settings(self) -> Result<Settings, Failure> {
         match &self.model {
             None => {
-                let config = read_config(self.config.as_deref().unwrap_or(Path::new(paths::CONFIG)))?;
-                Ok(self.with(config))
+                let path = self.config.clone().unwrap_or_else(|| paths::CONFIG.into());
+                let config = read_config(&path)?;
+                Ok(self.with(config, path))
             }
             Some(path) => {
                 let source = Source::File(path.clone());
@@ -113,7 +121,7 @@ impl ServeArgs {
         }
     }
 
-    fn with(self, config: ServeConfig) -> Settings {
+    fn with(self, config: ServeConfig, path: PathBuf) -> Settings {
         Settings {
             address: self.address,
             port: self.port,
@@ -124,6 +132,12 @@ impl ServeArgs {
                 digest: config.digest,
                 token: self.token,
                 work_dir: self.work_dir,
+                siblings: siblings::Settings {
+                    known: config.siblings,
+                    config: path,
+                    token: self.sibling_token,
+                    port: self.sibling_port,
+                },
             },
             drain: Duration::from_secs(config.drain_seconds),
             limits: Limits::of(config.max_body_bytes, config.max_concurrency),

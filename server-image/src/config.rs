@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use vitrine_contract::gateway::Gateway;
 
+use crate::siblings;
+
 /// What the server is to do.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -30,7 +32,7 @@ pub struct Settings {
 pub enum Source {
     /// A file at hand.
     File(PathBuf),
-    /// The operator's gateway.
+    /// A sibling, or the operator's gateway.
     Gateway {
         /// How to reach it.
         gateway: Gateway,
@@ -40,6 +42,8 @@ pub enum Source {
         token: PathBuf,
         /// Where the file is kept; it survives a restart of the container.
         work_dir: PathBuf,
+        /// Pods that have the same model, or shall have it.
+        siblings: siblings::Settings,
     },
 }
 

@@ -28,6 +28,7 @@ use tokio::time::{Instant, Sleep};
 use tower::ServiceExt;
 
 use crate::app::App;
+use crate::config::Limits;
 use crate::http;
 
 /// Largest head of a request in bytes; hyper answers 431 beyond it.
@@ -41,16 +42,22 @@ const BACKLOG: usize = 1024;
 pub struct Acceptor {
     app: Arc<App>,
     router: Router,
+    limits: Limits,
     http: http1::Builder,
 }
 
 impl Acceptor {
     /// An acceptor for the routes of this server.
     pub fn new(app: Arc<App>) -> Self {
+        let (router, limits) = (http::router(&app), app.limits.clone());
+        Self::with(app, router, limits)
+    }
+
+    /// An acceptor for other routes with other limits.
+    pub fn with(app: Arc<App>, router: Router, limits: Limits) -> Self {
         let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new()).header_read_timeout(app.limits.idle).max_buf_size(MAX_HEAD);
-        let router = http::router(&app);
-        Self { app, router, http }
+        http.timer(TokioTimer::new()).header_read_timeout(limits.idle).max_buf_size(MAX_HEAD);
+        Self { app, router, limits, http }
     }
 
     /// Accepts for ever.
@@ -88,22 +95,14 @@ impl Acceptor {
     }
 
     fn start(&self, stream: TcpStream, graceful: &GracefulShutdown) {
-        if graceful.count() >= self.app.limits.max_connections {
-            tracing::warn!(
-                limit = self.app.limits.max_connections,
-                "too many connections, a new one is closed"
-            );
+        if graceful.count() >= self.limits.max_connections {
+            tracing::warn!(limit = self.limits.max_connections, "too many connections, a new one is closed");
             return;
         }
         // an answer is one write; waiting for more would only delay it
         let _ = stream.set_nodelay(true);
         let turns = Arc::new(AtomicU64::new(0));
-        let io = TokioIo::new(Guarded::new(
-            stream,
-            Arc::clone(&turns),
-            self.app.limits.head,
-            self.app.limits.write,
-        ));
+        let io = TokioIo::new(Guarded::new(stream, Arc::clone(&turns), self.limits.head, self.limits.write));
         let router = self.router.clone();
         let service = service_fn(move |request: hyper::Request<Incoming>| {
             turns.fetch_add(1, Ordering::Relaxed);

@@ -1,8 +1,9 @@
 //! The inference server: one model, mapped from its file, behind HTTP.
 //!
 //! ```text
-//! cli -> config -> server ─┬─ load: gateway -> file -> digest, probes -> served model
-//!                          └─ conn -> http -> served model -> answer
+//! cli -> config -> server ─┬─ load: sibling or gateway -> file -> digest, probes -> served model
+//!                          ├─ conn -> http -> served model -> answer
+//!                          └─ conn -> siblings -> file -> a pod that starts
 //! ```
 //!
 //! What must not be done here: no preprocessing and no arithmetic on scores (both live in
@@ -20,4 +21,5 @@ pub mod metrics;
 pub mod process;
 pub mod served;
 pub mod server;
+pub mod siblings;
 pub mod stop;

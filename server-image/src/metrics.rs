@@ -49,6 +49,48 @@ pub enum Class {
     server_error,
 }
 
+/// Who was asked for the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[allow(non_camel_case_types, reason = "the names are label values")]
+pub enum Origin {
+    /// A pod that has the same model.
+    sibling,
+    /// The operator's gateway.
+    gateway,
+}
+
+/// How a sibling's question for the model was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[allow(non_camel_case_types, reason = "the names are label values")]
+pub enum Given {
+    /// With the bytes.
+    sent,
+    /// No token, or none that counts here.
+    refused,
+    /// Another model was asked for.
+    not_found,
+    /// There is no model yet, or no key to recognise the caller by.
+    not_ready,
+    /// Others are being served.
+    busy,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OriginLabels {
+    origin: Origin,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FailureLabels {
+    origin: Origin,
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct GivenLabels {
+    result: Given,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
     route: Route,
@@ -85,6 +127,11 @@ pub struct Metrics {
     by_label: Family<LabelLabels, Counter>,
     by_class: OnceLock<Vec<Counter>>,
     model: Family<ModelLabels, Gauge>,
+    fetched: Family<OriginLabels, Counter>,
+    fetch_failures: Family<FailureLabels, Counter>,
+    given: Family<GivenLabels, Counter>,
+    /// Bytes of the model that went to siblings.
+    pub given_bytes: Counter,
 }
 
 impl Metrics {
@@ -108,6 +155,17 @@ impl Metrics {
         vitrine.register("predictions", "Rows by predicted label", by_label.clone());
         let model = Family::default();
         vitrine.register("model", "1 for the served model, once it is verified", model.clone());
+        let fetched = Family::default();
+        let help = "Bytes of the model that were fetched and verified, by where they came from";
+        vitrine.register_with_unit("fetched", help, Unit::Bytes, fetched.clone());
+        let fetch_failures = Family::default();
+        let help = "Questions for the model that failed, by who was asked and why";
+        vitrine.register("fetch_failures", help, fetch_failures.clone());
+        let given = Family::default();
+        vitrine.register("sibling_requests", "Questions of siblings for the model, by result", given.clone());
+        let given_bytes = Counter::default();
+        let help = "Bytes of the model that went to siblings";
+        vitrine.register_with_unit("sibling_sent", help, Unit::Bytes, given_bytes.clone());
         let by_class = OnceLock::new();
         Self {
             registry: Mutex::new(registry),
@@ -118,6 +176,10 @@ impl Metrics {
             by_label,
             by_class,
             model,
+            fetched,
+            fetch_failures,
+            given,
+            given_bytes,
         }
     }
 
@@ -149,6 +211,21 @@ impl Metrics {
         if matches!(route, Route::predict | Route::infer) {
             self.seconds.get_or_create(&RouteLabels { route }).observe(took.as_secs_f64());
         }
+    }
+
+    /// Counts a model that was fetched.
+    pub fn fetched(&self, origin: Origin, bytes: u64) {
+        self.fetched.get_or_create(&OriginLabels { origin }).inc_by(bytes);
+    }
+
+    /// Counts a question for the model that failed; `reason` is a word of a closed list.
+    pub fn fetch_failed(&self, origin: Origin, reason: &'static str) {
+        self.fetch_failures.get_or_create(&FailureLabels { origin, reason }).inc();
+    }
+
+    /// Counts a sibling's question for the model.
+    pub fn given(&self, result: Given) {
+        self.given.get_or_create(&GivenLabels { result }).inc();
     }
 
     /// Counts a predicted row by class number.

@@ -1,7 +1,7 @@
 //! The life of the process: bind, load beside answering, drain, finish.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ pub fn main(settings: Settings) -> Result<(), Failure> {
     let outcome = runtime.block_on(async {
         let stop =
             on_signals().map_err(|error| Failure::internal(format!("cannot watch signals: {error}")))?;
-        let listener = bind(&settings).await?;
+        let listener = bind(settings.address, settings.port, "listening").await?;
         run(App::new(&settings), settings, listener, stop).await
     });
     // a thread in the middle of a download or a batch must not hold the end up
@@ -46,6 +46,7 @@ pub async fn run(
     listener: TcpListener,
     stop: watch::Receiver<Stop>,
 ) -> Result<(), Failure> {
+    let _giving = load::give(&app, &settings);
     let loading = load::load(Arc::clone(&app), settings.source);
     let ended = async {
         match loading.await {
@@ -102,14 +103,13 @@ async fn reached(stop: &mut watch::Receiver<Stop>, least: Stop) -> Stop {
     }
 }
 
-/// Binds the port, for IPv6 and IPv4 where the machine has both.
-async fn bind(settings: &Settings) -> Result<TcpListener, Failure> {
-    let port = settings.port;
-    let bound = match settings.address {
-        Some(address) => listen(SocketAddr::from((address, port))).await,
-        None => match listen(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))).await {
+/// Binds a port, for IPv6 and IPv4 where the machine has both.
+pub async fn bind(address: Option<IpAddr>, port: u16, what: &'static str) -> Result<TcpListener, Failure> {
+    let bound = match address {
+        Some(address) => listen(SocketAddr::from((address, port)), what).await,
+        None => match listen(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), what).await {
             Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
-                listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))).await
+                listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), what).await
             }
             bound => bound,
         },
@@ -119,8 +119,8 @@ async fn bind(settings: &Settings) -> Result<TcpListener, Failure> {
     })
 }
 
-async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+async fn listen(address: SocketAddr, what: &'static str) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address).await?;
-    tracing::info!(address = %listener.local_addr()?, "listening");
+    tracing::info!(address = %listener.local_addr()?, "{what}");
     Ok(listener)
 }

@@ -8,16 +8,18 @@ use std::time::Duration;
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use ureq::config::{Config, ConfigBuilder};
 use ureq::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, RETRY_AFTER};
 use ureq::http::{Method, Request, Response, StatusCode};
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::typestate::AgentScope;
 use ureq::{Agent, Body, RequestExt, SendBody};
 use vitrine_contract::gateway::{self, ErrorBody, Gateway};
 use vitrine_contract::report::{Blob, Message, Progress};
 
 use crate::digest::{BUFFER, digest_of_bytes, digest_of_file, written};
 use crate::error::Error;
-use crate::retry::{Failure, retry};
+use crate::retry::{Failure, once, retry};
 
 /// How long a request is tried unless the caller says otherwise: an operator's restart must not
 /// fail a training.
@@ -33,13 +35,19 @@ const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Largest error body that is read.
 const MAX_ERROR_BODY: u64 = 16 * 1024;
 
-/// Talks to the gateway in the name of this pod.
+/// Time to connect to a sibling: it is in the same cluster, or not there.
+const SIBLING_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Longest silence of a sibling.
+const SIBLING_STALL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Talks to the gateway, or to a sibling, in the name of this pod.
 #[derive(Debug, Clone)]
 pub struct Client {
     agent: Agent,
     url: Arc<str>,
     token: Arc<Path>,
     deadline: Duration,
+    once: bool,
 }
 
 impl Client {
@@ -62,21 +70,33 @@ impl Client {
             return Err(config_error("the authority holds no certificate".into()));
         }
         let tls = TlsConfig::builder().root_certs(RootCerts::new_with_certs(&roots)).build();
-        let agent = Agent::config_builder()
-            .tls_config(tls)
-            .https_only(true)
-            .proxy(None)
-            .max_redirects(0)
-            .http_status_as_error(false)
-            .timeout_connect(Some(CONNECT_TIMEOUT))
-            .timeout_await_100(Some(CONTINUE_TIMEOUT))
-            .timeout_per_read(Some(STALL_TIMEOUT))
-            .timeout_per_write(Some(STALL_TIMEOUT))
-            .user_agent(concat!("vitrine/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .new_agent();
-        let token: PathBuf = token.into();
-        Ok(Self { agent, url: url.into(), token: token.into(), deadline: DEFAULT_DEADLINE })
+        let agent = agent(CONNECT_TIMEOUT, STALL_TIMEOUT).tls_config(tls).https_only(true).build();
+        Ok(Self::with(agent, url, token.into()))
+    }
+
+    /// For the ready pods behind this address that have the same model, with the token for them in
+    /// this file. Plain HTTP: the token is good for nothing else, and what comes is checked against
+    /// its digest as everything is. Each request is one try, because there is somebody else to ask.
+    pub fn for_siblings(url: &str, token: impl Into<PathBuf>) -> Result<Self, Error> {
+        let url = url.trim_end_matches('/');
+        if !url.starts_with("http://") {
+            let message = "the address of siblings must begin with http://".into();
+            return Err(Error::Config { url: url.to_owned(), message });
+        }
+        let agent = agent(SIBLING_CONNECT_TIMEOUT, SIBLING_STALL_TIMEOUT).build();
+        Ok(Self::with(agent, url, token.into()).once())
+    }
+
+    fn with(agent: Config, url: &str, token: PathBuf) -> Self {
+        let agent = agent.new_agent();
+        Self { agent, url: url.into(), token: token.into(), deadline: DEFAULT_DEADLINE, once: false }
+    }
+
+    /// The same client whose requests are one try each: the deadline is that of the try.
+    #[must_use]
+    pub fn once(mut self) -> Self {
+        self.once = true;
+        self
     }
 
     /// The same client whose requests are each tried for this long at most.
@@ -157,11 +177,12 @@ impl Client {
 
     fn get<T>(&self, digest: &str, mut take: impl FnMut(Body) -> Result<T, Failure>) -> Result<T, Error> {
         let what = format!("GET blob {digest}");
-        retry(&what, self.deadline, |left| {
+        let attempt = |left| {
             let request = self.request(Method::GET, &format!("{}{digest}", gateway::BLOBS))?;
             let response = self.send(&what, build(request, SendBody::none(), &what)?, left)?;
             take(response.into_body())
-        })
+        };
+        if self.once { once(&what, self.deadline, attempt) } else { retry(&what, self.deadline, attempt) }
     }
 
     /// `open` is called once a try with what sends a reader's bytes.
@@ -235,6 +256,18 @@ impl Client {
             other => Failure::Transient { cause: other.to_string(), after: None },
         }
     }
+}
+
+fn agent(connect: Duration, stall: Duration) -> ConfigBuilder<AgentScope> {
+    Agent::config_builder()
+        .proxy(None)
+        .max_redirects(0)
+        .http_status_as_error(false)
+        .timeout_connect(Some(connect))
+        .timeout_await_100(Some(CONTINUE_TIMEOUT))
+        .timeout_per_read(Some(stall))
+        .timeout_per_write(Some(stall))
+        .user_agent(concat!("vitrine/", env!("CARGO_PKG_VERSION")))
 }
 
 /// What is wrong with the gateway's certificate, if that is why the request failed. Other TLS

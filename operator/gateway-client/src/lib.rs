@@ -1,4 +1,4 @@
-//! The pods' side of the artifact gateway: token, trust, streamed and verified blobs.
+//! The pods' side of the artifact gateway and of siblings: token, trust, streamed and verified blobs.
 //!
 //! Blocking, so that the trainer needs no runtime; asynchronous callers use a blocking thread.
 //! A pod trusts the operator's own certificate authority here and nothing else, and reads its
@@ -17,3 +17,4 @@ pub use client::{Client, DEFAULT_DEADLINE};
 pub use digest::{digest_of_bytes, digest_of_file};
 pub use error::Error;
 pub use progress::ProgressPoster;
+pub use retry::jittered;

@@ -58,10 +58,25 @@ pub(crate) fn retry<T>(
     }
 }
 
+/// Runs `attempt` once, with so much time.
+pub(crate) fn once<T>(
+    what: &str,
+    limit: Duration,
+    attempt: impl FnOnce(Duration) -> Result<T, Failure>,
+) -> Result<T, Error> {
+    let start = Instant::now();
+    attempt(limit).map_err(|failure| match failure {
+        Failure::Final(error) | Failure::Likely(error) => error,
+        Failure::Transient { cause, .. } => {
+            Error::Unavailable { what: what.to_owned(), tries: 1, seconds: start.elapsed().as_secs(), cause }
+        }
+    })
+}
+
 /// A random part of a bound that doubles with each try ("full jitter"), so that pods that lost the
-/// gateway together do not come back together.
-fn jittered(tries: u32) -> Duration {
-    let bound = FIRST.saturating_mul(1 << (tries - 1).min(16)).min(LONGEST);
+/// gateway together do not come back together. `tries` counts from 1.
+pub fn jittered(tries: u32) -> Duration {
+    let bound = FIRST.saturating_mul(1 << tries.saturating_sub(1).min(16)).min(LONGEST);
     // The standard library seeds its hasher from the system's randomness: enough for a wait.
     let random = RandomState::new().hash_one(tries);
     bound.mul_f64(0.1 + 0.9 * (random as f64 / u64::MAX as f64))

@@ -2,7 +2,9 @@
 //! no pool, no second try.
 #![allow(dead_code, reason = "every test file uses a part")]
 
+pub mod cluster;
 pub mod gateway;
+pub mod sibling;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -206,6 +208,7 @@ impl Process {
         use std::io::BufRead;
         let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_vitrine-server"))
             .args(["serve", "--port", "0", "--address", "127.0.0.1", "--log-format", "json"])
+            .args(["--sibling-port", "0"])
             .args(flags)
             .envs(variables.iter().map(|(key, value)| (key, value)))
             .stderr(std::process::Stdio::piped())
@@ -233,6 +236,21 @@ impl Process {
 
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
+    }
+
+    /// Where siblings may fetch the model.
+    pub async fn siblings(&self) -> SocketAddr {
+        let waiting = async {
+            loop {
+                let log = self.log();
+                let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+                if let Some(line) = lines.into_iter().find(|l| l["message"] == "listening for siblings") {
+                    return line["address"].as_str().unwrap().parse().unwrap();
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(SOON, waiting).await.expect("it does not listen for siblings")
     }
 
     pub fn signal(&self, signal: &str) {
