@@ -37,7 +37,7 @@ fn one_of_everything(story: &Story, mark: audit::Mark) {
     assert_eq!(created.len(), 2, "one create per attempt in the audit log: {created:?}");
     assert_eq!(created.iter().collect::<BTreeSet<_>>().len(), 2);
     assert_eq!(story.list(&["deployments"]).len(), 1);
-    assert_eq!(story.list(&["services"]).len(), 1);
+    assert_eq!(story.list(&["services"]).len(), 2, "for predictions and for siblings");
 }
 
 /// Applies everything, kills the operator when `moment` holds, and checks the end.

@@ -7,6 +7,7 @@
 
 mod api;
 mod autoscaling;
+mod away;
 mod crash;
 mod deletion;
 mod idle;
