@@ -132,12 +132,12 @@ impl ServeArgs {
                 digest: config.digest,
                 token: self.token,
                 work_dir: self.work_dir,
-                siblings: siblings::Settings {
+                siblings: Box::new(siblings::Settings {
                     known: config.siblings,
                     config: path,
                     token: self.sibling_token,
                     port: self.sibling_port,
-                },
+                }),
             },
             drain: Duration::from_secs(config.drain_seconds),
             limits: Limits::of(config.max_body_bytes, config.max_concurrency),

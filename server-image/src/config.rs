@@ -43,7 +43,7 @@ pub enum Source {
         /// Where the file is kept; it survives a restart of the container.
         work_dir: PathBuf,
         /// Pods that have the same model, or shall have it.
-        siblings: siblings::Settings,
+        siblings: Box<siblings::Settings>,
     },
 }
 

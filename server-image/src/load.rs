@@ -42,7 +42,7 @@ pub async fn load(app: Arc<App>, source: Source) -> Result<(), Failure> {
             let kept = file.clone();
             match blocking(&app, move |app| from_kept(app, &kept)).await? {
                 Some(served) => served,
-                None => from_others(&app, &Origins::new(&gateway, token, siblings)?, file).await?,
+                None => from_others(&app, &Origins::new(&gateway, token, *siblings)?, file).await?,
             }
         }
     };
@@ -106,7 +106,7 @@ pub fn give(app: &Arc<App>, settings: &Settings) -> Option<Giving> {
         Source::File(_) => None,
         Source::Gateway { digest, work_dir, siblings, .. } => {
             let file = Artifact::new(work_dir, digest.clone());
-            Some(siblings::start(app, siblings.clone(), settings.address, file.digest, file.path))
+            Some(siblings::start(app, (**siblings).clone(), settings.address, file.digest, file.path))
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use ureq::config::{Config, ConfigBuilder};
+use ureq::config::ConfigBuilder;
 use ureq::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, RETRY_AFTER};
 use ureq::http::{Method, Request, Response, StatusCode};
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
@@ -70,7 +70,8 @@ impl Client {
             return Err(config_error("the authority holds no certificate".into()));
         }
         let tls = TlsConfig::builder().root_certs(RootCerts::new_with_certs(&roots)).build();
-        let agent = agent(CONNECT_TIMEOUT, STALL_TIMEOUT).tls_config(tls).https_only(true).build();
+        let agent =
+            agent(CONNECT_TIMEOUT, STALL_TIMEOUT).tls_config(tls).https_only(true).build().new_agent();
         Ok(Self::with(agent, url, token.into()))
     }
 
@@ -83,12 +84,11 @@ impl Client {
             let message = "the address of siblings must begin with http://".into();
             return Err(Error::Config { url: url.to_owned(), message });
         }
-        let agent = agent(SIBLING_CONNECT_TIMEOUT, SIBLING_STALL_TIMEOUT).build();
+        let agent = agent(SIBLING_CONNECT_TIMEOUT, SIBLING_STALL_TIMEOUT).build().new_agent();
         Ok(Self::with(agent, url, token.into()).once())
     }
 
-    fn with(agent: Config, url: &str, token: PathBuf) -> Self {
-        let agent = agent.new_agent();
+    fn with(agent: Agent, url: &str, token: PathBuf) -> Self {
         Self { agent, url: url.into(), token: token.into(), deadline: DEFAULT_DEADLINE, once: false }
     }
 

@@ -28,6 +28,8 @@ const RSA_TOKEN: &str = concat!(
     "KimFlcOf8li839iz6tSrUqN5slgzG4pFby0XtMCBotZr7_5Sg",
 );
 
+type Change = fn(&mut Value);
+
 fn rsa() -> Key {
     let (n, e) = (Some(RSA_MODULUS.to_owned()), Some("AQAB".to_owned()));
     Key { kid: "rsa-1".into(), kty: "RSA".into(), n, e, ..Key::default() }
@@ -56,7 +58,7 @@ fn a_pod_of_the_namespace_is_recognised_by_both_kinds_of_keys() {
 
 #[test]
 fn a_token_for_somebody_else_or_of_another_time_is_refused_and_says_why() {
-    let cases: [(&str, fn(&mut Value)); 10] = [
+    let cases: [(&str, Change); 10] = [
         ("expired", |c| c["exp"] = (now() - LEEWAY - 5).into()),
         ("not valid yet", |c| c["nbf"] = (now() + LEEWAY + 60).into()),
         ("audience", |c| c["aud"] = json!(["vitrine"])),
@@ -81,7 +83,7 @@ fn a_token_for_somebody_else_or_of_another_time_is_refused_and_says_why() {
 
 #[test]
 fn another_namespace_and_what_is_no_pod_are_foreign() {
-    let cases: [fn(&mut Value); 4] = [
+    let cases: [Change; 4] = [
         |c| c["kubernetes.io"]["namespace"] = "other".into(),
         |c| drop(c["kubernetes.io"].as_object_mut().unwrap().remove("pod")),
         |c| drop(c.as_object_mut().unwrap().remove("kubernetes.io")),
