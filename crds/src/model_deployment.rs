@@ -38,8 +38,8 @@ use crate::common::{LastFailure, NAME_MESSAGE, NAME_RULE, PodPlacement, Resource
     printcolumn(name = "Digest", type_ = "string", json_path = ".status.stable.digest", priority = 1)
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.autoscaling) || self.replicas > 0").message("autoscaling needs replicas of at least 1: Kubernetes scales nothing that is at 0"))]
-#[x_kube(validation = Rule::new("!(has(self.autoscaling) && has(oldSelf.autoscaling)) || self.replicas == oldSelf.replicas").message("replicas cannot change while autoscaling is set: change autoscaling.minReplicas and autoscaling.maxReplicas"))]
+#[x_kube(validation = Rule::new("!has(self.autoscaling) || self.replicas > 0").message("spec.autoscaling needs spec.replicas of at least 1: Kubernetes scales nothing that is at 0"))]
+#[x_kube(validation = Rule::new("!(has(self.autoscaling) && has(oldSelf.autoscaling)) || self.replicas == oldSelf.replicas").message("spec.replicas cannot change while spec.autoscaling is set: change autoscaling.minReplicas and autoscaling.maxReplicas"))]
 pub struct ModelDeploymentSpec {
     /// Which version is served.
     pub model: ModelSelector,

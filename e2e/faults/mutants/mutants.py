@@ -100,9 +100,8 @@ MUTANTS = [
         "broken": "status holds the time of the last pass",
         "changes": [(
             PLAN + "dataset/status.rs",
-            "    let before = object.status.clone().unwrap_or_default();\n    let mut status = snapshot(seen.revision.as_ref());",
-            "    let before = object.status.clone().unwrap_or_default();\n    let mut status = snapshot(seen.revision.as_ref());\n"
-            "    status.last_refresh_time = Some(now.clone());",
+            "        parts.join(\", \")\n    )",
+            "        format!(\"{}; seen {:?}\", parts.join(\", \"), std::time::SystemTime::now())\n    )",
         )],
         "campaign": repro("dataset"),
     },
@@ -114,7 +113,7 @@ MUTANTS = [
             "                continue;\n            }\n        };\n        match decode(event) {",
             "                std::future::pending::<()>().await;\n                continue;\n            }\n        };\n        match decode(event) {",
         )],
-        "campaign": repro("change", lags=[{"resource": "jobs", "step": 0, "millis": 1500, "how": "lost"}]),
+        "campaign": repro("deploy", lags=[{"resource": "deployments", "step": 2, "millis": 200, "how": "lost"}]),
     },
     {
         "name": "unbounded-retry",

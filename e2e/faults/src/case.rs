@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::oracle::dump::{flat, objects, stored};
-use crate::oracle::{Evidence, Reference, Violation, judge};
+use crate::oracle::{Evidence, Reference, Violation, judge, patience};
 use crate::proxy::gate::Drop;
 use crate::proxy::rules::{Action, Point, Rule};
 use crate::stage::{Run, Stage};
@@ -116,7 +116,10 @@ pub async fn run(
     let happened =
         run.operator.proxy.rules_left() == 0 && (faults.failpoint.is_none() || run.operator.starts() > 1);
     let evidence = collect(&mut run, trouble).await?;
-    let violations = judge(&evidence, reference);
+    let mut violations = judge(&evidence, reference);
+    if let Some((_, millis)) = faults.outage {
+        violations.extend(patience(run.operator.proxy.refused(), millis));
+    }
     let outcome = Outcome {
         violations,
         happened,

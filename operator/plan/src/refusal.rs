@@ -190,8 +190,8 @@ mod tests {
         PodFacts { name: "p".into(), uid: "p-uid".into(), phase: phase.into(), ..PodFacts::default() }
     }
 
-    fn after(seconds: u64) -> Option<Requeue> {
-        Some(Requeue::After(Duration::from_secs(seconds)))
+    fn after(seconds: u64) -> Requeue {
+        Requeue::After(Duration::from_secs(seconds))
     }
 
     #[test]
@@ -200,7 +200,7 @@ mod tests {
         assert_eq!(ask(104), None);
         assert_eq!(ask(105).map(|q| (q.uid, q.since)), Some(("j-uid".into(), at(100))));
         for (now, wait) in [(100, 5), (104, 1), (105, 5), (130, 30), (100_000, 300)] {
-            assert_eq!(look_again(Some(&job()), &[], &at(now)), after(wait), "at {now}");
+            assert_eq!(look_again(Some(&job()), &[], &at(now)), Some(after(wait)), "at {now}");
         }
     }
 
@@ -237,7 +237,7 @@ mod tests {
         assert_eq!(of_pods(std::slice::from_ref(&silent), &at(104)), None);
         let (name, question) = of_pods(std::slice::from_ref(&silent), &at(105)).unwrap();
         assert_eq!((name, question.uid.as_str(), question.reasons), ("p", "p-uid", NOT_MOUNTED));
-        assert_eq!(look_again(None, std::slice::from_ref(&silent), &at(140)), after(40));
+        assert_eq!(look_again(None, std::slice::from_ref(&silent), &at(140)), Some(after(40)));
         let speaks = PodFacts { waiting: Some(("ImagePullBackOff".into(), "m".into())), ..silent.clone() };
         let runs = PodFacts { phase: "Running".into(), ..silent.clone() };
         let ends = PodFacts { terminating: true, ..silent };

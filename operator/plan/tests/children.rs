@@ -4,6 +4,7 @@
 mod common;
 
 use common::{DATASET, RUN, SERVE, at, dataset, dataset_facts, digest, issuer, policy, run, serve, version};
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{PodSpec, Service};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use vitrine_contract::job::{Candidate, JobConfig, Task};
@@ -294,6 +295,11 @@ autoscaling:
     scaleUp: {}
     scaleDown: {stabilizationWindowSeconds: 60, selectPolicy: Min, policies: [{type: Pods, value: 1, periodSeconds: 30}]}";
 
+fn deployment_of(children: &[Child]) -> &Deployment {
+    let found = children.iter().find_map(|c| if let Child::Deployment(d) = c { Some(&**d) } else { None });
+    found.expect("a Deployment")
+}
+
 #[test]
 fn the_whole_autoscaling_reaches_kubernetes_after_the_service() {
     let children = serve_children(&format!("{SERVE}{AUTOSCALED}"));
@@ -302,7 +308,7 @@ fn the_whole_autoscaling_reaches_kubernetes_after_the_service() {
     assert_eq!(autoscaler["metadata"]["name"], "shop");
     assert_eq!(autoscaler["metadata"]["ownerReferences"][0]["uid"], "uid-shop");
     let spec = &autoscaler["spec"];
-    let Child::Deployment(deployment) = &children[1] else { panic!("{children:?}") };
+    let deployment = deployment_of(&children);
     assert_eq!(spec["scaleTargetRef"]["kind"], "Deployment");
     assert_eq!(spec["scaleTargetRef"]["name"], *deployment.metadata.name.as_ref().unwrap());
     assert_eq!((&spec["minReplicas"], &spec["maxReplicas"]), (&2.into(), &6.into()));
@@ -329,7 +335,7 @@ fn the_whole_autoscaling_reaches_kubernetes_after_the_service() {
 #[test]
 fn what_a_user_asks_of_the_pods_has_the_same_hash_in_every_version_of_the_operator() {
     let children = serve_children(SERVE);
-    let Child::Deployment(deployment) = &children[1] else { panic!("{children:?}") };
+    let deployment = deployment_of(&children);
     let kept = &deployment.metadata.annotations.as_ref().unwrap()["vitrine.dev/pods"];
     // another hash here means that an upgrade restarts every serving pod
     let asked = "bdb94cd58dd1f5f82578355b19ef064f26d9f708ea9f95929f65cf50dc82a72f";

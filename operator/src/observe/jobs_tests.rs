@@ -125,7 +125,7 @@ async fn no_event_is_read_while_nothing_hangs() {
     let mut fresh = old_job(&json!({}), false);
     fresh.metadata.creation_timestamp = Some(Context::now());
     let old = |status: &serde_json::Value| old_job(status, false);
-    for (job, pod, settled) in [
+    for (job, pod, settled) in vec![
         (old(&active), Some(&running), false),
         (old(&active), Some(&pulls), false),
         (fresh, None, false),

@@ -259,6 +259,14 @@ fn bounded(found: &Evidence, wanted: Option<&Reference>, all: &mut Vec<Violation
     }
 }
 
+/// I12: while nothing answers, it is asked ever more rarely: less than four times a second on average,
+/// all watches and objects together.
+pub fn patience(refused: usize, millis: u64) -> Option<Violation> {
+    let most = usize::try_from(millis / 250).unwrap_or(usize::MAX) + 20;
+    let what = format!("{refused} requests in an outage of {millis} ms, {most} at most");
+    (refused > most).then_some(Violation { invariant: "I12", what })
+}
+
 /// I13: no panic.
 fn panics(found: &Evidence, all: &mut Vec<Violation>) {
     if let Some(line) = found.text.lines().find(|l| l.contains("panicked at")) {
@@ -319,6 +327,12 @@ mod tests {
             ..Evidence::default()
         };
         assert_eq!(invariants(&found), ["I3", "I10", "I13"]);
+    }
+
+    #[test]
+    fn impatience_is_seen() {
+        assert_eq!(patience(40, 5_000), None);
+        assert_eq!(patience(41, 5_000).unwrap().invariant, "I12");
     }
 
     #[test]

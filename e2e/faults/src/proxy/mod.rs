@@ -69,6 +69,8 @@ struct State {
     log: Vec<Entry>,
     /// Requests that arrived, whether they were answered or not.
     arrived: usize,
+    /// Those of them that came while nothing answered.
+    refused: usize,
     /// Process that a rule kills.
     victim: Option<u32>,
     /// Kill it with the next request.
@@ -136,6 +138,11 @@ impl Proxy {
     /// Requests that arrived so far, but for those of the Lease.
     pub fn arrived(&self) -> usize {
         self.state().arrived
+    }
+
+    /// Requests that came while nothing answered, but for those of the Lease.
+    pub fn refused(&self) -> usize {
+        self.state().refused
     }
 
     /// What was answered so far.
@@ -210,6 +217,7 @@ impl Proxy {
             let mut state = self.state();
             state.arrived += usize::from(!call.is_lease());
             if state.down {
+                state.refused += usize::from(!call.is_lease());
                 return gone();
             }
             if state.armed && !call.is_lease() {

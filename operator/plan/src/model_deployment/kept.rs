@@ -100,26 +100,23 @@ fn config_of(built: &ConfigMap) -> Option<ServeConfig> {
 /// The Deployment as built now with the pods that are kept, or with a memory of its own.
 pub fn remember(mut built: Deployment, config: &ConfigMap, asked: &str, kept: Option<Kept>) -> Deployment {
     let Some(spec) = &mut built.spec else { return built };
-    let text = match kept {
-        Some(kept) => {
-            spec.template = kept.memory.template;
-            kept.text
-        }
-        None => {
-            let config = config_of(config).unwrap_or_default();
-            let memory = Memory {
-                asked: asked.to_owned(),
-                settings: Settings {
-                    version: config.version,
-                    drain_seconds: config.drain_seconds,
-                    max_body_bytes: config.max_body_bytes,
-                    max_concurrency: config.max_concurrency,
-                },
-                template: spec.template.clone(),
-            };
-            let json = hash::canonical(&diff::to_json(&memory));
-            format!("{} {json}", hash::sha256_hex(json.as_bytes()))
-        }
+    let text = if let Some(kept) = kept {
+        spec.template = kept.memory.template;
+        kept.text
+    } else {
+        let config = config_of(config).unwrap_or_default();
+        let memory = Memory {
+            asked: asked.to_owned(),
+            settings: Settings {
+                version: config.version,
+                drain_seconds: config.drain_seconds,
+                max_body_bytes: config.max_body_bytes,
+                max_concurrency: config.max_concurrency,
+            },
+            template: spec.template.clone(),
+        };
+        let json = hash::canonical(&diff::to_json(&memory));
+        format!("{} {json}", hash::sha256_hex(json.as_bytes()))
     };
     built.metadata.annotations.get_or_insert_default().insert(names::ANNOTATION_PODS.to_owned(), text);
     diff::with_hash(built)

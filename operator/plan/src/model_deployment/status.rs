@@ -229,10 +229,10 @@ impl Case<'_> {
             return (false, Reason::ScaledToZero, "spec.replicas is 0: no pod answers".to_owned());
         }
         let version = self.answers(serving, seen);
-        let mut text = format!("{} of {wanted} pods answer with version {version}", serving.ready);
-        if let Some(bounds) = self.autoscaling() {
-            text += &format!("; autoscaled between {} and {}", bounds.min_replicas, bounds.max_replicas);
-        }
+        let bounds = self.autoscaling().map_or_else(String::new, |bounds| {
+            format!("; autoscaled between {} and {}", bounds.min_replicas, bounds.max_replicas)
+        });
+        let text = format!("{} of {wanted} pods answer with version {version}{bounds}", serving.ready);
         let least = self.autoscaling().map_or(wanted, |bounds| bounds.min_replicas);
         let enough = if rollout::proved(self.object, serving) { (least + 1) / 2 } else { wanted };
         let available = serving.ready >= enough;

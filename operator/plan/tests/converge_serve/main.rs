@@ -6,15 +6,17 @@
 mod autoscaling;
 #[path = "../common/mod.rs"]
 mod common;
+mod happening;
 mod upgrade;
 mod world;
 
 use common::{at, condition, digest, issuer, kstatus, message};
+use happening::{happen, happenings};
 use proptest::prelude::*;
 use vitrine_contract::serve::ServeConfig;
 use vitrine_crds::condition::{ConditionType as C, is_true};
 use vitrine_plan::{Child, diff, model_deployment};
-use world::{World, child, happen, happenings, selected};
+use world::{World, child, selected};
 
 proptest! {
     #[test]

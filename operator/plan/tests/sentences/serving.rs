@@ -33,7 +33,12 @@ fn rolled_out(object: &ModelDeployment, number: i64, ready: i32) -> ModelDeploym
         match child {
             Child::ConfigMap(config) => observed.configs.push(owned_config(*config)),
             Child::Deployment(live) => observed.deployments.push(facts(*live, number, ready)),
-            Child::Service(service) => observed.service = Some((*service, true)),
+            Child::Service(service) if service.metadata.name == object.metadata.name => {
+                observed.service = Some((*service, true));
+            }
+            Child::Service(siblings) => observed.siblings.push(*siblings),
+            Child::Autoscaler(autoscaler) => observed.autoscaler = Some((*autoscaler, true)),
+            Child::ScaleDeployment { .. } => {}
             other => unreachable!("{other:?}"),
         }
     }
@@ -57,7 +62,7 @@ fn facts(live: Deployment, number: i64, ready: i32) -> DeploymentFacts {
         digest: of(number).digest,
         version: number,
         image: "images.test/server:1".into(),
-        replicas: live.spec.as_ref().unwrap().replicas.unwrap(),
+        replicas: live.spec.as_ref().unwrap().replicas.unwrap_or(2),
         ready,
         updated_ready: ready,
         observed: true,
@@ -82,6 +87,28 @@ pub fn deployments(book: &mut Book) {
     unresolved(book);
     first_version(book);
     second_version(book);
+    autoscaled(book);
+}
+
+/// Pods by load: the autoscaler works, and has no numbers to work with.
+fn autoscaled(book: &mut Book) {
+    let spec = format!("{SERVE}\nautoscaling: {{maxReplicas: 3}}");
+    let mut object = serve(&spec);
+    let up = rolled_out(&object, 1, 2);
+    seen(book, &mut object, &up);
+    let mut told = up;
+    for (status, reason, message) in [
+        ("True", "ValidMetricFound", "the HPA was able to calculate a replica count"),
+        ("False", "FailedGetResourceMetric", "unable to get metrics for resource cpu: no metrics returned"),
+    ] {
+        let (mut live, ours) = told.autoscaler.take().expect("an autoscaler");
+        let condition = serde_json::json!({"type": "ScalingActive", "status": status, "reason": reason, "message": message});
+        let status =
+            serde_json::json!({"desiredReplicas": 2, "currentReplicas": 2, "conditions": [condition]});
+        live.status = Some(serde_json::from_value(status).unwrap());
+        told.autoscaler = Some((live, ours));
+        seen(book, &mut object.clone(), &told);
+    }
 }
 
 fn unresolved(book: &mut Book) {
