@@ -24,6 +24,7 @@ use crate::common::{
     derive = "PartialEq",
     doc = "A product catalogue: a table of texts and labels, brought into a snapshot that never changes.",
     validation = Rule::new(NAME_RULE).message(NAME_MESSAGE),
+    validation = Rule::new("!has(self.spec.source.images) || has(self.spec.schema.image)").message("spec.source.images needs spec.schema.image: its pathTemplate says which entry of the archive is a row's picture"),
     validation = Rule::new("!has(self.spec.split) || !has(self.spec.split.test) || self.spec.split.test.datasetRef.name != self.metadata.name").message("a Dataset cannot be its own test set: name another Dataset in spec.split.test.datasetRef"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
@@ -65,6 +66,20 @@ pub struct Source {
     /// Format of the files. Default: csv.
     #[serde(default)]
     pub format: Format,
+    /// Where the pictures are. Default: files beside the table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<ImageSource>,
+}
+
+/// Where the pictures are.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageSource {
+    /// Zip archive that holds the pictures, relative to the source's folder; its entries are stored
+    /// or deflated, at most 500,000, and none is encrypted.
+    #[schemars(length(min = 1, max = 255))]
+    #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.split('/').exists(p, p == '..')").message("spec.source.images.archive must be a path below the source's folder, without a leading '/' and without '..'"))]
+    pub archive: String,
 }
 
 /// A folder of a PersistentVolumeClaim.
@@ -124,6 +139,32 @@ pub struct TableSchema {
     /// Readable names of the classes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label_names: Option<LabelNames>,
+    /// Pictures of the products: they are checked and kept in the snapshot; training reads texts
+    /// only. Absent: rows without pictures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageColumn>,
+}
+
+/// Pictures of the products.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageColumn {
+    /// Path of a row's picture with column names in braces, such as
+    /// `images/image_{imageid}_product_{productid}.jpg`: relative to the source's folder, or within
+    /// `source.images.archive`. JPEG, PNG, WebP and GIF without animation, at most 20 MiB and 24
+    /// million pixels.
+    #[schemars(length(min = 1, max = 512))]
+    #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.split('/').exists(p, p == '..')").message("spec.schema.image.pathTemplate must be relative to the source's folder, without a leading '/' and without '..'"))]
+    #[x_kube(validation = Rule::new("self.contains('{') && self.matches('^([^{}]|[{][^{}]+[}])+$')").message("spec.schema.image.pathTemplate must name a column in braces, as in images/{imageid}.jpg"))]
+    pub path_template: String,
+    /// Whether a row may be without a usable picture: it is then counted in `status.images`. False:
+    /// such a row is rejected. Default: true.
+    #[serde(default = "default_optional")]
+    pub optional: bool,
+}
+
+fn default_optional() -> bool {
+    true
 }
 
 /// Where readable names of the classes come from.
@@ -242,6 +283,9 @@ pub struct DatasetStatus {
     /// Rows that were left out because they cannot be used (no text, broken line, duplicate id).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejected_rows: Option<i64>,
+    /// Pictures of the rows; absent without `spec.schema.image`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<ImageCounts>,
     /// Distinct labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classes: Option<i64>,
@@ -271,6 +315,18 @@ pub struct DatasetStatus {
     #[serde(default)]
     #[schemars(schema_with = "conditions_schema")]
     pub conditions: Vec<Condition>,
+}
+
+/// Pictures of the rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageCounts {
+    /// Pictures in the snapshot.
+    pub count: i64,
+    /// Rows whose picture is not there.
+    pub missing: i64,
+    /// Rows whose picture is there and cannot be used: broken, animated, too large, not a picture.
+    pub unreadable: i64,
 }
 
 /// One part of the snapshot.

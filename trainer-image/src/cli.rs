@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use serde_json::{Map, Value, json};
-use vitrine_contract::job::{Ingest, Sample, Split, Train};
+use vitrine_contract::job::{Image, Ingest, Sample, Split, Train};
 use vitrine_contract::{exit, paths};
 use vitrine_gateway_client::{digest_of_bytes, digest_of_file};
 
@@ -61,6 +62,15 @@ struct IngestArgs {
     /// Column that identifies a row; none: its position.
     #[arg(long)]
     id: Option<String>,
+    /// Path of a row's picture with column names in braces; none: rows without pictures.
+    #[arg(long)]
+    image: Option<String>,
+    /// Zip archive with the pictures, beside the features; none: files beside the features.
+    #[arg(long, requires = "image")]
+    images: Option<String>,
+    /// Reject rows without a usable picture.
+    #[arg(long, requires = "image")]
+    image_required: bool,
     /// Folder with readable names: one file per label.
     #[arg(long)]
     label_names: Option<PathBuf>,
@@ -113,7 +123,8 @@ pub fn main() -> ExitCode {
     };
     match result {
         Ok(summary) => {
-            println!("{summary}");
+            // A reader that has seen enough, such as `head`, is no fault.
+            let _ = writeln!(std::io::stdout(), "{summary}");
             code(exit::OK)
         }
         Err(error) => {
@@ -147,6 +158,11 @@ fn run_ingest(args: IngestArgs) -> Result<String, Error> {
         text: args.text,
         label: args.label,
         label_names: args.label_names.is_some(),
+        image: args.image.map(|path_template| Image {
+            path_template,
+            optional: !args.image_required,
+            archive: args.images,
+        }),
         sample: args.sample.map(|fraction| Sample { fraction, seed: args.seed }),
         split: Split { seed: args.seed, train, validation, test, group_by: args.group_by, fixed_test: fixed },
     };

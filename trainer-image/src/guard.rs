@@ -1,7 +1,8 @@
 //! Reads CSV bytes through a watch that knows where cells begin, so that a quote which is never
 //! closed ends as an error with a line number, not as one cell of the size of the file.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::rc::Rc;
 
@@ -42,6 +43,16 @@ enum State {
     Quote,
 }
 
+/// What the watch has seen, for whoever parses the bytes behind it.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// Bytes read.
+    pub bytes: Cell<u64>,
+    /// Lines where rows begin that the parser has not reached. Lines end as editors count them: with
+    /// a line feed, a carriage return or both; empty ones are no rows.
+    pub rows: RefCell<VecDeque<u64>>,
+}
+
 /// A reader that watches what it reads.
 #[derive(Debug)]
 pub struct Guard<R> {
@@ -50,21 +61,28 @@ pub struct Guard<R> {
     line: u64,
     cell: (u64, u64),
     row: (u64, u64),
-    read: Rc<Cell<u64>>,
+    /// Whether the byte before was a carriage return: a line feed after it ends no second line.
+    returned: bool,
+    seen: Rc<Seen>,
 }
 
 impl<R: Read> Guard<R> {
-    /// Watches `inner`, which must not begin with a byte order mark. Adds the bytes it has read to `read`.
-    pub fn new(inner: R, read: Rc<Cell<u64>>) -> Self {
-        Self { inner, state: State::CellStart, line: 1, cell: (1, 0), row: (1, 0), read }
+    /// Watches `inner`, which must not begin with a byte order mark, and notes in `seen` what it sees.
+    pub fn new(inner: R, seen: Rc<Seen>) -> Self {
+        let (cell, row) = ((1, 0), (1, 0));
+        Self { inner, state: State::CellStart, line: 1, cell, row, returned: false, seen }
     }
 
     fn watch(&mut self, byte: u8) {
+        if self.row.1 == 0 && !matches!(byte, b'\n' | b'\r') {
+            self.seen.rows.borrow_mut().push_back(self.line);
+        }
         self.cell.1 += 1;
         self.row.1 += 1;
-        if byte == b'\n' {
+        if byte == b'\r' || byte == b'\n' && !self.returned {
             self.line += 1;
         }
+        self.returned = byte == b'\r';
         self.state = match (self.state, byte) {
             (State::Quoted, b'"') => State::Quote,
             (State::CellStart | State::Quote, b'"') | (State::Quoted, _) => State::Quoted,
@@ -94,7 +112,7 @@ impl<R: Read> Read for Guard<R> {
             return Err(io::Error::other(Fault::Unclosed { line: self.cell.0 }));
         }
         buffer[..read].iter().for_each(|&byte| self.watch(byte));
-        self.read.set(self.read.get() + read as u64);
+        self.seen.bytes.set(self.seen.bytes.get() + read as u64);
         // Looked at once a buffer: a limit may be passed by the size of one.
         self.fault().map_or(Ok(read), |fault| Err(io::Error::other(fault)))
     }
@@ -116,6 +134,22 @@ mod tests {
             ["", "a,b\n1,2\n", "a\r\n\"x \"\"y\"\" \nz\"\r\n", "a,\"\"\n", "5\" nail,x\n", "\"a\"b,c\n"]
         {
             assert_eq!(fault_of(text.as_bytes()), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn rows_begin_where_an_editor_shows_them() {
+        for (text, lines) in [
+            ("a,b\n1,2\n", &[1, 2][..]),
+            ("a\r1\r2", &[1, 2, 3]),
+            ("a\r\n1\r\n\r\n2\r\n", &[1, 2, 4]),
+            ("\n\na\n\"x\r\ny\rz\n\"\nb", &[3, 4, 8]),
+            ("a\n\"\"\nb\n \n", &[1, 2, 3, 4]),
+            ("", &[]),
+        ] {
+            let seen = Rc::new(Seen::default());
+            io::copy(&mut Guard::new(text.as_bytes(), Rc::clone(&seen)), &mut io::sink()).unwrap();
+            assert_eq!(seen.rows.take(), lines, "{text:?}");
         }
     }
 

@@ -5,7 +5,13 @@ use std::fs;
 use std::path::Path;
 
 use crate::Error;
+use crate::folder::Folder;
 use crate::table::{RawRow, Table};
+
+/// Most classes: more are the values of a column that is no label, such as an id.
+pub const MAX_CLASSES: usize = 10_000;
+/// Longest label and longest index in bytes.
+pub const MAX_LABEL: usize = 1024;
 
 /// Labels by the value of the index column.
 #[derive(Debug, Default)]
@@ -18,26 +24,29 @@ pub struct LabelFile {
 
 impl LabelFile {
     /// Reads the whole file.
-    pub fn read(folder: &Path, name: &str, label: &str) -> Result<Self, Error> {
+    pub fn read(folder: &Folder, name: &str, label: &str) -> Result<Self, Error> {
         let mut table = Table::open(folder, name)?;
-        let (index, label) = (table.index_column()?, table.column(label)?);
+        let (index, column) = (table.index_column()?, table.column(label)?);
         let mut out = Self::default();
         let mut numbers: HashMap<String, u32> = HashMap::new();
         let mut row = RawRow::default();
         while table.next(&mut row)? {
-            let (Ok(key), Ok(label)) = (row.cell(index), row.cell(label)) else {
+            let (Ok(key), Ok(value)) = (row.cell(index), row.cell(column)) else {
                 out.unusable += 1;
                 continue;
             };
-            let (key, label) = (key.trim(), label.trim());
-            if label.is_empty() {
+            let (key, value) = (key.trim(), value.trim());
+            if value.is_empty() || value.len().max(key.len()) > MAX_LABEL {
                 out.unusable += 1;
                 continue;
             }
-            let number = *numbers.entry(label.to_owned()).or_insert_with(|| {
-                out.labels.push(label.to_owned());
+            let number = *numbers.entry(value.to_owned()).or_insert_with(|| {
+                out.labels.push(value.to_owned());
                 out.labels.len() as u32 - 1
             });
+            if out.labels.len() > MAX_CLASSES {
+                return Err(table.corrupt(row.line(), &too_many_classes(label)));
+            }
             if out.by_index.insert(key.into(), number).is_some() {
                 return Err(table.corrupt(row.line(), &format!("index {key:?} is there a second time")));
             }
@@ -66,6 +75,11 @@ impl LabelFile {
     pub fn is_empty(&self) -> bool {
         self.by_index.is_empty()
     }
+}
+
+/// What is said of a label column with too many values.
+pub fn too_many_classes(column: &str) -> String {
+    format!("column {column:?} has more than {MAX_CLASSES} different labels; is it the class, or an id?")
 }
 
 /// Readable names from a mounted ConfigMap: one file per label. Files whose names begin with a dot

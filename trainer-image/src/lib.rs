@@ -8,8 +8,11 @@
 //! `vitrine-model`'s, so that the server does the same), no Kubernetes, no runtime, and nothing
 //! that makes a snapshot or a model depend on time, on the machine or on the number of threads.
 
+pub mod archive;
 pub mod cli;
 pub mod error;
+mod fixed_test;
+pub mod folder;
 pub mod grid;
 pub mod guard;
 pub mod ingest;
@@ -17,11 +20,14 @@ pub mod labels;
 pub mod manifest;
 pub mod message;
 pub mod meter;
+pub mod pictures;
 pub mod pod;
 pub mod profile;
 pub mod report;
+mod rows;
 pub mod search;
 pub mod snapshot;
+pub mod sniff;
 pub mod split;
 pub mod table;
 pub mod train;

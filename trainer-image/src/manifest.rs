@@ -8,7 +8,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use vitrine_contract::DIGEST_PREFIX;
 use vitrine_contract::job::{Sample, Split};
-use vitrine_contract::report::{Blob, SplitReport};
+use vitrine_contract::report::{Blob, Images, SplitReport};
 
 use crate::Error;
 use crate::snapshot::Row;
@@ -47,6 +47,9 @@ pub struct Manifest {
     pub sample: Option<Sample>,
     /// `train`, `validation`, `test`.
     pub splits: BTreeMap<String, SplitReport>,
+    /// Pictures; none: the rows have none, and the manifest is the one from before there were any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<Images>,
 }
 
 impl Manifest {
@@ -96,7 +99,8 @@ pub struct Parts {
 
 impl Parts {
     /// Adds a row to its part: identity, texts and label, each with its length before it, so that
-    /// no two lists of rows have the same bytes.
+    /// no two lists of rows have the same bytes. Pictures are not among them: models with and
+    /// without pictures are compared on the same test rows. The snapshot's own digest covers them.
     pub fn push(&mut self, row: &Row) {
         let (rows, hash) = self.parts.entry(row.part).or_default();
         *rows += 1;

@@ -31,6 +31,9 @@ pub struct Profile {
     pub duplicate_rows: u64,
     /// Rows of the source that are not in the snapshot.
     pub rejected: Rejected,
+    /// Rows in the snapshot whose picture is missing or cannot be used, by reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub without_picture: BTreeMap<String, RejectedFor>,
     /// Rows left out because their group is in the fixed test set.
     pub overlap_rows: u64,
     /// Rows left out by the sample.
@@ -160,6 +163,11 @@ impl Profiler {
     /// Rows so far.
     pub fn rows(&self) -> u64 {
         self.rows
+    }
+
+    /// Number of different labels so far.
+    pub fn classes(&self) -> usize {
+        self.classes.len()
     }
 
     /// Labels so far.

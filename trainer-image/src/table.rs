@@ -1,20 +1,22 @@
 //! One CSV file, row by row.
 
-use std::cell::Cell;
-use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader};
-use std::path::{Component, Path};
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::rc::Rc;
 
 use csv::{ByteRecord, ReaderBuilder};
 
 use crate::Error;
-use crate::guard::{Fault, Guard};
+use crate::folder::Folder;
+use crate::guard::{Fault, Guard, Seen};
+use crate::sniff::{other_format, separator_hint};
 
 /// Most columns of a table.
 const MAX_COLUMNS: usize = 10_000;
 /// Most file names or columns listed in a message.
 const LISTED: usize = 20;
+/// Characters of a name in a message.
+const LONGEST: usize = 64;
 /// Names under which pandas' unnamed index column is known.
 const INDEX_NAMES: [&str; 2] = ["", "Unnamed: 0"];
 
@@ -26,8 +28,9 @@ pub struct Table {
     /// Its size in bytes.
     pub bytes: u64,
     header: Vec<String>,
+    header_line: u64,
     reader: csv::Reader<Guard<BufReader<File>>>,
-    read: Rc<Cell<u64>>,
+    seen: Rc<Seen>,
 }
 
 /// One row as it stands in the file.
@@ -35,6 +38,7 @@ pub struct Table {
 pub struct RawRow {
     record: ByteRecord,
     columns: usize,
+    line: u64,
 }
 
 /// Why a row cannot be used.
@@ -44,12 +48,14 @@ pub enum BadRow {
     Ragged,
     /// The cell in this column is not UTF-8.
     NotUtf8(usize),
+    /// The cell in this column holds a NUL byte, as text never does.
+    Nul(usize),
 }
 
 impl RawRow {
     /// Line where the row begins, from 1.
     pub fn line(&self) -> u64 {
-        self.record.position().map_or(0, csv::Position::line)
+        self.line
     }
 
     /// Number of cells.
@@ -63,32 +69,31 @@ impl RawRow {
             return Err(BadRow::Ragged);
         }
         let bytes = self.record.get(column).ok_or(BadRow::Ragged)?;
-        std::str::from_utf8(bytes).map_err(|_| BadRow::NotUtf8(column))
+        let text = std::str::from_utf8(bytes).map_err(|_| BadRow::NotUtf8(column))?;
+        if text.contains('\0') { Err(BadRow::Nul(column)) } else { Ok(text) }
     }
 }
 
 impl Table {
-    /// Opens `folder/name` and reads its header.
-    pub fn open(folder: &Path, name: &str) -> Result<Self, Error> {
-        let relative = Path::new(name);
-        if relative.components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir)) {
-            return Err(Error::InvalidSpec(format!("file {name:?} must lie within the source's folder")));
-        }
-        let path = folder.join(relative);
-        let unreadable = |e: io::Error| source_error(folder, name, &e);
-        let file = File::open(&path).map_err(unreadable)?;
-        let meta = file.metadata().map_err(unreadable)?;
-        if !meta.is_file() {
-            return Err(Error::SourceNotFound(format!("{name} is not a file; {}", listing(folder))));
-        }
+    /// Opens a file of the folder and reads its header.
+    pub fn open(folder: &Folder, name: &str) -> Result<Self, Error> {
+        let failed = |source| Error::Io { what: format!("reading {name}"), source };
+        let file = folder.source(name)?;
+        let bytes = file.metadata().map_err(failed)?.len();
         let mut input = BufReader::with_capacity(1 << 16, file);
-        skip_mark(&mut input, name)?;
-        let read = Rc::new(Cell::new(0));
+        let start = input.fill_buf().map_err(failed)?;
+        if let Some(what) = other_format(start) {
+            return Err(Error::DataCorrupt(format!("{name} {what}")));
+        }
+        let mark = if start.starts_with(&[0xEF, 0xBB, 0xBF]) { 3 } else { 0 };
+        input.consume(mark);
+        let seen = Rc::new(Seen::default());
         let reader = ReaderBuilder::new()
             .has_headers(false)
             .flexible(true)
-            .from_reader(Guard::new(input, Rc::clone(&read)));
-        let mut table = Self { name: name.to_owned(), bytes: meta.len(), header: Vec::new(), reader, read };
+            .from_reader(Guard::new(input, Rc::clone(&seen)));
+        let mut table =
+            Self { name: name.to_owned(), bytes, header: Vec::new(), header_line: 1, reader, seen };
         table.header = table.read_header()?;
         Ok(table)
     }
@@ -98,14 +103,17 @@ impl Table {
         if !self.next(&mut first)? {
             return Err(Error::DataCorrupt(format!("{} is empty: there is not even a header", self.name)));
         }
+        self.header_line = first.line();
         if first.cells() > MAX_COLUMNS {
             let found = first.cells();
-            return Err(self.corrupt(1, &format!("{found} columns, at most {MAX_COLUMNS} are read")));
+            return Err(
+                self.corrupt(first.line(), &format!("{found} columns, at most {MAX_COLUMNS} are read"))
+            );
         }
         let names = first.record.iter().map(|name| String::from_utf8(name.to_owned()));
         names.collect::<Result<_, _>>().map_err(|_| {
             self.corrupt(
-                1,
+                first.line(),
                 "the header is not UTF-8; convert the file, for example with iconv -f latin1 -t utf-8",
             )
         })
@@ -115,12 +123,15 @@ impl Table {
     pub fn column(&self, name: &str) -> Result<usize, Error> {
         let mut found = self.header.iter().enumerate().filter(|(_, header)| *header == name);
         let Some((position, _)) = found.next() else {
-            let message = format!("{} has no column {name:?}; it has {}", self.name, quoted(&self.header));
+            let hint = separator_hint(&self.header);
+            let message =
+                format!("{} has no column {name:?}; it has {}{hint}", self.name, quoted(&self.header));
             return Err(Error::DataCorrupt(message));
         };
         match found.next() {
             None => Ok(position),
-            Some(_) => Err(self.corrupt(1, &format!("column {name:?} is there more than once; rename one"))),
+            Some(_) => Err(self
+                .corrupt(self.header_line, &format!("column {name:?} is there more than once; rename one"))),
         }
     }
 
@@ -128,9 +139,10 @@ impl Table {
     pub fn index_column(&self) -> Result<usize, Error> {
         self.header.iter().position(|header| INDEX_NAMES.contains(&header.as_str())).ok_or_else(|| {
             Error::DataCorrupt(format!(
-                "{} has no unnamed index column to join labels on; it has {}; write it with pandas' to_csv(index=True), or put the labels into the features file and leave files.labels out",
+                "{} has no unnamed index column to join labels on; it has {}{}; write it with pandas' to_csv(index=True), or put the labels into the features file and leave files.labels out",
                 self.name,
-                quoted(&self.header)
+                quoted(&self.header),
+                separator_hint(&self.header)
             ))
         })
     }
@@ -147,14 +159,17 @@ impl Table {
 
     /// Share of the file that was read.
     pub fn fraction_read(&self) -> f64 {
-        if self.bytes == 0 { 1.0 } else { self.read.get() as f64 / self.bytes as f64 }
+        if self.bytes == 0 { 1.0 } else { self.seen.bytes.get() as f64 / self.bytes as f64 }
     }
 
     /// Reads the next row; false at the end.
     pub fn next(&mut self, row: &mut RawRow) -> Result<bool, Error> {
         row.columns = self.header.len();
         match self.reader.read_byte_record(&mut row.record) {
-            Ok(more) => Ok(more),
+            Ok(more) => {
+                row.line = self.seen.rows.borrow_mut().pop_front().unwrap_or(row.line);
+                Ok(more)
+            }
             Err(error) => Err(self.broken(error)),
         }
     }
@@ -176,44 +191,10 @@ impl Table {
     }
 }
 
-/// Skips a UTF-8 byte order mark; refuses UTF-16.
-fn skip_mark(input: &mut impl BufRead, name: &str) -> Result<(), Error> {
-    let failed = |source| Error::Io { what: format!("reading {name}"), source };
-    let start = input.fill_buf().map_err(failed)?;
-    if start.starts_with(&[0xFF, 0xFE]) || start.starts_with(&[0xFE, 0xFF]) {
-        let message = format!("{name} is UTF-16; convert it, for example with iconv -f utf-16 -t utf-8");
-        return Err(Error::DataCorrupt(message));
-    }
-    let skipped = if start.starts_with(&[0xEF, 0xBB, 0xBF]) { 3 } else { 0 };
-    input.consume(skipped);
-    Ok(())
-}
-
-fn source_error(folder: &Path, name: &str, error: &io::Error) -> Error {
-    let what = match error.kind() {
-        io::ErrorKind::NotFound => format!("source file {name} does not exist"),
-        io::ErrorKind::PermissionDenied => format!(
-            "source file {name} is not readable for this pod; make it world-readable or set fsGroup on the volume"
-        ),
-        _ => format!("source file {name}: {error}"),
-    };
-    Error::SourceNotFound(format!("{what}; {}", listing(folder)))
-}
-
-/// What is in the folder, for somebody who mistyped a name.
-fn listing(folder: &Path) -> String {
-    let Ok(entries) = fs::read_dir(folder) else {
-        return "its folder does not exist: check the source's path".to_owned();
-    };
-    let mut names: Vec<String> =
-        entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-    names.sort();
-    if names.is_empty() { "its folder is empty".to_owned() } else { format!("there are {}", quoted(&names)) }
-}
-
 /// Names for a message, the first ones of many.
 pub fn quoted(names: &[String]) -> String {
-    let shown: Vec<String> = names.iter().take(LISTED).map(|name| format!("{name:?}")).collect();
+    let short = |name: &String| format!("{:?}", name.chars().take(LONGEST).collect::<String>());
+    let shown: Vec<String> = names.iter().take(LISTED).map(short).collect();
     let more = names.len().saturating_sub(LISTED);
     let tail = if more > 0 { format!(" and {more} more") } else { String::new() };
     format!("{}{tail}", shown.join(", "))

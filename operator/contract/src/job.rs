@@ -48,11 +48,32 @@ pub struct Ingest {
     /// Whether label names are mounted at [`crate::paths::LABELS_DIR`].
     #[serde(default)]
     pub label_names: bool,
+    /// Pictures of the rows; none: rows without pictures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<Image>,
     /// Share of groups to keep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sample: Option<Sample>,
     /// How rows are divided.
     pub split: Split,
+}
+
+/// Pictures of the rows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Image {
+    /// A [`crate::template::Template`], relative to `path` or within the archive.
+    pub path_template: String,
+    /// Whether a row may be without a picture; otherwise it is rejected.
+    #[serde(default = "yes")]
+    pub optional: bool,
+    /// Zip archive that holds the pictures, relative to `path`; none: files beside the table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archive: Option<String>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// Share of groups to keep.

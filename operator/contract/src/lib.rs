@@ -11,6 +11,7 @@ pub mod paths;
 pub mod report;
 pub mod serve;
 pub mod siblings;
+pub mod template;
 
 /// Version of the contract that this build speaks.
 pub const VERSION: u32 = 1;

@@ -126,6 +126,21 @@ pub struct Ingested {
     pub imbalance_ratio: Option<f64>,
     /// Mean characters of the joined text.
     pub mean_text_length: f64,
+    /// Pictures; none: the table has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<Images>,
+}
+
+/// Pictures of a snapshot's source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Images {
+    /// Pictures in the snapshot.
+    pub count: u64,
+    /// Rows whose picture is not there.
+    pub missing: u64,
+    /// Rows whose picture is there and cannot be used.
+    pub unreadable: u64,
 }
 
 /// One part of a snapshot.
@@ -212,6 +227,13 @@ mod tests {
         let text = serde_json::to_string(&message).unwrap();
         assert!(text.len() <= crate::paths::MAX_TERMINATION, "{} bytes", text.len());
         assert_eq!(serde_json::from_str::<Message>(&text).unwrap(), message);
+    }
+
+    #[test]
+    fn a_report_without_pictures_reads_and_writes_as_before_there_were_any() {
+        let text = serde_json::to_string(&Ingested::default()).unwrap();
+        assert!(!text.contains("images"), "{text}");
+        assert_eq!(serde_json::from_str::<Ingested>(&text).unwrap().images, None);
     }
 
     #[test]

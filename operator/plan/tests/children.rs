@@ -7,7 +7,7 @@ use common::{DATASET, RUN, SERVE, at, dataset, dataset_facts, digest, issuer, po
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{PodSpec, Service};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use vitrine_contract::job::{Candidate, JobConfig, Task};
+use vitrine_contract::job::{Candidate, Image, JobConfig, Task};
 use vitrine_contract::serve::ServeConfig;
 use vitrine_plan::{
     Child, DatasetObserved, ModelDeploymentObserved, Reference, TrainingRunObserved, dataset, diff,
@@ -60,6 +60,17 @@ fn pod_of(child: &Child) -> Option<PodSpec> {
 fn a_minimal_dataset_makes_this_config_and_this_job() {
     let children: Vec<_> = ingest_children(DATASET, &DatasetObserved::default()).iter().map(json).collect();
     insta::assert_yaml_snapshot!("dataset_children", children);
+}
+
+#[test]
+fn pictures_and_their_archive_reach_the_config() {
+    let spec = DATASET.replace("files:", "images: {archive: images.zip}, files:");
+    let spec = spec.replace("label:", "image: {pathTemplate: \"{imageid}.jpg\"}, label:");
+    let Task::Ingest(task) = config(&ingest_children(&spec, &DatasetObserved::default())).task else {
+        panic!("a Dataset is ingested")
+    };
+    let archive = Some("images.zip".to_owned());
+    assert_eq!(task.image, Some(Image { path_template: "{imageid}.jpg".into(), optional: true, archive }));
 }
 
 #[test]

@@ -6,7 +6,7 @@ mod common;
 use std::collections::BTreeSet;
 
 use common::*;
-use vitrine_contract::report::{Failure, Outcome};
+use vitrine_contract::report::{Failure, Images, Outcome};
 use vitrine_crds::condition::{ConditionType as C, Reason};
 use vitrine_plan::status::{Fault, Faulted, Kind, undecodable};
 use vitrine_plan::{
@@ -187,10 +187,32 @@ fn an_invalid_spec_is_a_condition_and_no_write() {
     assert_eq!(condition(&plan.status.conditions, C::Ready), "False/InvalidSpec");
     assert!(plan.apply.is_empty());
 
+    let climbs = DATASET.replace("label:", "image: {pathTemplate: \"../{imageid}.jpg\"}, label:");
+    let plan = dataset::plan(&dataset(&climbs), &DatasetObserved::default(), &policy(), &at(0));
+    assert_eq!(condition(&plan.status.conditions, C::Ready), "False/InvalidSpec");
+    assert!(message(&plan.status.conditions, C::Ready).contains("schema.image.pathTemplate"));
+    assert!(plan.apply.is_empty());
+
     let two = "model: {name: m, alias: a, version: 1}";
     let plan = model_deployment::plan(&serve(two), &ModelDeploymentObserved::default(), &policy(), &at(0));
     assert_eq!(condition(&plan.status.conditions, C::Ready), "False/InvalidSpec");
     assert!(plan.apply.is_empty());
+}
+
+#[test]
+fn the_counts_of_pictures_reach_the_status() {
+    let mut seen = dataset_in("ready");
+    let images = |seen: &DatasetObserved| {
+        dataset::plan(&dataset(DATASET), seen, &policy(), &at(100))
+            .status
+            .images
+            .map(|i| (i.count, i.missing, i.unreadable))
+    };
+    assert_eq!(images(&seen), None);
+    if let Some(revision) = &mut seen.revision {
+        revision.report.images = Some(Images { count: 7, missing: 2, unreadable: 1 });
+    }
+    assert_eq!(images(&seen), Some((7, 2, 1)));
 }
 
 #[test]

@@ -23,6 +23,7 @@ pub mod head;
 pub mod logreg;
 pub mod metrics;
 pub mod model;
+pub mod picture;
 pub mod stopwords;
 pub mod svm;
 pub mod text;

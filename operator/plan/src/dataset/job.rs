@@ -4,7 +4,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{
     ConfigMap, PersistentVolumeClaimVolumeSource, ResourceRequirements, Volume, VolumeMount,
 };
-use vitrine_contract::job::{Ingest, JobConfig, Sample, Split, Task};
+use vitrine_contract::job::{Image, Ingest, JobConfig, Sample, Split, Task};
 use vitrine_contract::{VERSION, paths};
 use vitrine_crds::dataset::DatasetSpec;
 use vitrine_crds::names;
@@ -40,6 +40,11 @@ pub fn task(spec: &DatasetSpec, fixed_test: Option<&str>) -> Ingest {
         text: spec.schema.text.clone(),
         label: spec.schema.label.clone(),
         label_names: spec.schema.label_names.is_some(),
+        image: spec.schema.image.as_ref().map(|image| Image {
+            path_template: image.path_template.clone(),
+            optional: image.optional,
+            archive: spec.source.images.as_ref().map(|images| images.archive.clone()),
+        }),
         sample: spec.sample.map(|s| Sample { fraction: s.fraction, seed: seed(s.seed) }),
         split: Split {
             seed: seed(spec.split.seed),

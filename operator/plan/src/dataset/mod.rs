@@ -10,9 +10,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
 use vitrine_contract::is_digest;
 use vitrine_contract::report::{Ingested, Outcome};
+use vitrine_contract::template::Template;
 use vitrine_crds::condition::ConditionType;
 use vitrine_crds::condition::{Reason, Truth, find, is_true};
-use vitrine_crds::{Dataset, DatasetStatus};
+use vitrine_crds::{Dataset, DatasetStatus, dataset};
 
 use crate::attempt::{self, Attempt};
 use crate::facts::{DatasetFacts, DatasetObserved, Reference};
@@ -316,11 +317,11 @@ fn validate<'a>(object: &'a Dataset, owner: &Owner, policy: &Policy) -> Result<V
     if let Some(seed) = seeds.into_iter().flatten().find(|seed| *seed < 0) {
         return Err(format!("seeds must not be negative; one is {seed}"));
     }
-    for path in
-        [Some(&spec.source.pvc.path), Some(&spec.source.files.features), spec.source.files.labels.as_ref()]
-            .into_iter()
-            .flatten()
-    {
+    pictures(&spec.source, &spec.schema)?;
+    let archive = spec.source.images.as_ref().map(|images| &images.archive);
+    let files = &spec.source.files;
+    let paths = [Some(&spec.source.pvc.path), Some(&files.features), files.labels.as_ref(), archive];
+    for path in paths.into_iter().flatten() {
         if path.starts_with('/') || path.split('/').any(|part| part == "..") {
             return Err(format!("source: path {path} must be relative and must not contain '..'"));
         }
@@ -335,6 +336,19 @@ fn validate<'a>(object: &'a Dataset, owner: &Owner, policy: &Policy) -> Result<V
     }
     let resources = pod::resources(&spec.resources, &policy.ingest_resources)?;
     Ok(Valid { spec, resources })
+}
+
+/// The rules of `schema.image` and `source.images`.
+fn pictures(source: &dataset::Source, schema: &dataset::TableSchema) -> Result<(), String> {
+    match &schema.image {
+        Some(image) => Template::parse(&image.path_template)
+            .map(drop)
+            .map_err(|why| format!("schema.image.pathTemplate {:?} {why}", image.path_template)),
+        None if source.images.is_some() => {
+            Err("source.images needs schema.image: its pathTemplate names a row's picture".to_owned())
+        }
+        None => Ok(()),
+    }
 }
 
 /// What is wrong with a report, if anything.

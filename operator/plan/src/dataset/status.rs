@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use vitrine_contract::report::Ingested;
 use vitrine_crds::common::LastFailure;
 use vitrine_crds::condition::{ConditionType, Reason, Truth, Verdict, render};
-use vitrine_crds::dataset::{ProfileSummary, SplitStatus};
+use vitrine_crds::dataset::{ImageCounts, ProfileSummary, SplitStatus};
 use vitrine_crds::{Dataset, DatasetStatus};
 
 use crate::attempt::Attempt;
@@ -209,6 +209,11 @@ fn snapshot(revision: Option<&RevisionFacts>) -> DatasetStatus {
         bytes: Some(count(report.snapshot.bytes)),
         rows: Some(count(report.rows)),
         rejected_rows: Some(count(report.rejected_rows)),
+        images: report.images.map(|images| ImageCounts {
+            count: count(images.count),
+            missing: count(images.missing),
+            unreadable: count(images.unreadable),
+        }),
         classes: Some(count(report.classes)),
         splits: report.splits.iter().map(split).collect(),
         profile: Some(profile(report)),

@@ -107,6 +107,7 @@ pub fn ingested(seed: &str) -> Ingested {
         null_ratios: [("designation".to_owned(), 0.0), ("description".to_owned(), 0.351_25)].into(),
         imbalance_ratio: Some(3.5),
         mean_text_length: 120.4,
+        images: None,
     }
 }
 
