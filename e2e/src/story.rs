@@ -1,6 +1,6 @@
 //! A namespace of its own for each story, with the catalogue in a volume; evidence on failure.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -24,10 +24,14 @@ pub fn data_folder() -> PathBuf {
 impl Story {
     /// Makes the namespace, its volume and its claim.
     pub fn begin(name: &str) -> Self {
+        Self::begin_with(name, &data_folder())
+    }
+
+    /// As [`Story::begin`], with another folder of this machine, which is the node, in the volume.
+    pub fn begin_with(name: &str, folder: &Path) -> Self {
         let ns = format!("e2e-{name}");
         try_kubectl(&["delete", "namespace", &ns, "--ignore-not-found", "--timeout=120s"], None);
         try_kubectl(&["delete", "pv", &ns, "--ignore-not-found", "--timeout=60s"], None);
-        let folder = data_folder();
         let manifest = format!(
             r"
 apiVersion: v1

@@ -40,8 +40,6 @@ const GROUPED_BY: &str = "vitrine.groupBy";
 const GROUP_ROWS: usize = 16_384;
 /// Bytes of text and pictures per row group, about.
 const GROUP_BYTES: usize = 32 << 20;
-/// Pictures handed to Parquet at a time: a page holds a few of them, not a whole row group.
-const PICTURES_PER_WRITE: usize = 8;
 
 /// One row of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,11 +147,12 @@ impl Writer {
     }
 }
 
-/// Moves the pictures into the file, a few at a time.
+/// Moves the pictures into the file one by one: a page then ends with the picture that fills it,
+/// where a batch would make one page of the whole row group.
 fn write_pictures(column: &mut ColumnWriterImpl<'_, ByteArrayType>, rows: &mut [Row]) -> Result<(), Error> {
-    for rows in rows.chunks_mut(PICTURES_PER_WRITE) {
-        let (values, levels) = column_of(rows.iter_mut().map(|row| row.image.take()));
-        column.write_batch(&values, Some(&levels), None)?;
+    for row in rows {
+        let (value, level) = column_of(std::iter::once(row.image.take()));
+        column.write_batch(&value, Some(&level), None)?;
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ mod api;
 mod autoscaling;
 mod away;
 mod crash;
+mod data;
 mod deletion;
 mod idle;
 mod integrity;
