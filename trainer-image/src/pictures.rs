@@ -89,14 +89,12 @@ impl Pictures {
 
     fn find(&mut self, row: &RawRow) -> Result<Result<Vec<u8>, PictureFault>, Error> {
         let values: Result<Vec<_>, _> = self.columns.iter().map(|&column| row.cell(column)).collect();
-        let path = match values {
-            Ok(values) => self.template.fill(values.into_iter().map(str::trim)),
-            Err(_) => {
-                let path = self.template.fill(self.columns.iter().map(|_| "?"));
-                let what = "a cell of its path is not usable text".to_owned();
-                return Ok(Err(PictureFault::Unreadable { path, what }));
-            }
+        let Ok(values) = values else {
+            let path = self.template.fill(self.columns.iter().map(|_| "?"));
+            let what = "a cell of its path is not usable text".to_owned();
+            return Ok(Err(PictureFault::Unreadable { path, what }));
         };
+        let path = self.template.fill(values.into_iter().map(str::trim));
         let bytes = match &mut self.place {
             Place::Folder(folder) => from_folder(folder, &path)?,
             Place::Archive(archive) => archive.read(&path)?,

@@ -308,7 +308,7 @@ autoscaling:
 
 fn deployment_of(children: &[Child]) -> &Deployment {
     let found = children.iter().find_map(|c| if let Child::Deployment(d) = c { Some(&**d) } else { None });
-    found.expect("a Deployment")
+    found.unwrap()
 }
 
 #[test]

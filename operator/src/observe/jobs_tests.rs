@@ -125,16 +125,20 @@ async fn no_event_is_read_while_nothing_hangs() {
     let mut fresh = old_job(&json!({}), false);
     fresh.metadata.creation_timestamp = Some(Context::now());
     let old = |status: &serde_json::Value| old_job(status, false);
-    for (job, pod, settled) in vec![
-        (old(&active), Some(&running), false),
-        (old(&active), Some(&pulls), false),
-        (fresh, None, false),
-        (old_job(&json!({}), true), None, false),
-        (old(&done), None, false),
+    let hangs = silent();
+    // boxed: a Job is large, and seven of them on the stack are too many
+    let boxed = |job: Job, pod, settled| (Box::new(job), pod, settled);
+    let situations = [
+        boxed(old(&active), Some(&running), false),
+        boxed(old(&active), Some(&pulls), false),
+        boxed(fresh, None, false),
+        boxed(old_job(&json!({}), true), None, false),
+        boxed(old(&done), None, false),
         // all is done: not even a Job that seems to hang is asked about
-        (old(&json!({})), None, true),
-        (old(&active), Some(&silent()), true),
-    ] {
+        boxed(old(&json!({})), None, true),
+        boxed(old(&active), Some(&hangs), true),
+    ];
+    for (job, pod, settled) in situations {
         let mut world = world(&server, Duration::from_secs(9)).await;
         world.filled.job(&job);
         if let Some(status) = pod {

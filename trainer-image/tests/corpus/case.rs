@@ -210,16 +210,17 @@ impl Case {
                 blob(&ingested.manifest.digest).ok_or("no manifest was stored")?;
                 blob(&ingested.snapshot.digest).ok_or("no snapshot was stored")?;
                 let profile: Profile = serde_json::from_slice(profile).map_err(|e| e.to_string())?;
-                match self.accepted(ingested, &profile) {
-                    true => Ok(()),
-                    false => Err(format!(
+                if self.accepted(ingested, &profile) {
+                    Ok(())
+                } else {
+                    Err(format!(
                         "{} rows, {} rejected, pictures {:?}; {:?}; {:?}; expected {expected}",
                         ingested.rows,
                         ingested.rejected_rows,
                         ingested.images,
                         profile.rejected.reasons,
                         profile.without_picture,
-                    )),
+                    ))
                 }
             }
         }

@@ -66,7 +66,9 @@ proptest! {
         let (x, y) = products(20);
         let (mut x, mut y) = (x.into_bytes(), y.into_bytes());
         let (broken, name) = if second { (&mut y, "Y.csv") } else { (&mut x, "X.csv") };
-        faults.iter().for_each(|fault| apply(broken, fault));
+        for fault in &faults {
+            apply(broken, fault);
+        }
         let shop = Shop::new(&[]);
         shop.write("X.csv", &x);
         shop.write("Y.csv", &y);

@@ -249,7 +249,7 @@ fn files() -> Vec<Case> {
             "unreadable",
             |source| {
                 source.write("X.csv", rows(10));
-                fs::set_permissions(source.path("X.csv"), fs::Permissions::from_mode(0)).unwrap();
+                fs::set_permissions(source.path("X.csv"), fs::Permissions::from_mode(0o000)).unwrap();
             },
             not_found(&["X.csv is not readable", "fsGroup"]),
         )

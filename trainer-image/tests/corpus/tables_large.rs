@@ -23,7 +23,7 @@ fn many(out: &mut dyn Write, piece: &[u8], times: usize) -> std::io::Result<()> 
     (0..times).try_for_each(|_| out.write_all(piece))
 }
 
-const MIB: [u8; 1 << 20] = [b'x'; 1 << 20];
+static MIB: [u8; 1 << 20] = [b'x'; 1 << 20];
 
 pub fn cases() -> Vec<Case> {
     vec![

@@ -101,7 +101,7 @@ fn autoscaled(book: &mut Book) {
         ("True", "ValidMetricFound", "the HPA was able to calculate a replica count"),
         ("False", "FailedGetResourceMetric", "unable to get metrics for resource cpu: no metrics returned"),
     ] {
-        let (mut live, ours) = told.autoscaler.take().expect("an autoscaler");
+        let (mut live, ours) = told.autoscaler.take().unwrap();
         let condition = serde_json::json!({"type": "ScalingActive", "status": status, "reason": reason, "message": message});
         let status =
             serde_json::json!({"desiredReplicas": 2, "currentReplicas": 2, "conditions": [condition]});
