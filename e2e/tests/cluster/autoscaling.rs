@@ -131,7 +131,7 @@ fn switching_autoscaling_on_takes_no_pod_and_off_gives_the_number_back_to_the_sp
     let refused = try_kubectl(&["-n", &story.ns, "scale", "mdep/serve", "--replicas=2"], None);
     assert!(!refused.status.success(), "kubectl scale under an autoscaler");
     let why = stderr(&refused);
-    assert!(why.contains("replicas cannot change while autoscaling is set"), "{why}");
+    assert!(why.contains("spec.replicas cannot change while spec.autoscaling is set"), "{why}");
 
     patch(r#"{"spec":{"replicas":2,"autoscaling":null}}"#);
     let serve = ready_pods(&story, 2, 60);
