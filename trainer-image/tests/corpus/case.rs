@@ -18,8 +18,10 @@ use crate::support::single;
 
 /// Address space of the program in KiB: what does not fit is a failed allocation, which ends it.
 const ADDRESS_SPACE_KIB: u32 = 512 << 10;
-/// Seconds after which the program is killed.
-const SECONDS: u32 = 60;
+/// Seconds of CPU time after which the program is killed, however busy the machine is.
+const CPU_SECONDS: u32 = 90;
+/// Seconds after which one that waits for something is killed.
+const SECONDS: u32 = 300;
 /// The user that pods run as.
 const POD_USER: u32 = 65532;
 /// Every way in which a pod may end.
@@ -161,7 +163,9 @@ impl Case {
 
     fn run(&self, pod: &Path) -> Output {
         let program = env!("CARGO_BIN_EXE_vitrine-trainer");
-        let limits = format!("ulimit -v {ADDRESS_SPACE_KIB}; exec timeout -s KILL {SECONDS} \"$0\" \"$@\"");
+        let limits = format!(
+            "ulimit -v {ADDRESS_SPACE_KIB} && ulimit -t {CPU_SECONDS} && exec timeout -s KILL {SECONDS} \"$0\" \"$@\""
+        );
         let mut command = Command::new("sh");
         command.args(["-c", &limits, program, "run", "--config"]).arg(pod.join("config.json"));
         for name in ["work", "labels"] {
@@ -211,17 +215,16 @@ impl Case {
                 blob(&ingested.snapshot.digest).ok_or("no snapshot was stored")?;
                 let profile: Profile = serde_json::from_slice(profile).map_err(|e| e.to_string())?;
                 if self.accepted(ingested, &profile) {
-                    Ok(())
-                } else {
-                    Err(format!(
-                        "{} rows, {} rejected, pictures {:?}; {:?}; {:?}; expected {expected}",
-                        ingested.rows,
-                        ingested.rejected_rows,
-                        ingested.images,
-                        profile.rejected.reasons,
-                        profile.without_picture,
-                    ))
+                    return Ok(());
                 }
+                Err(format!(
+                    "{} rows, {} rejected, pictures {:?}; {:?}; {:?}; expected {expected}",
+                    ingested.rows,
+                    ingested.rejected_rows,
+                    ingested.images,
+                    profile.rejected.reasons,
+                    profile.without_picture,
+                ))
             }
         }
     }

@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, dead_code)]
 //! Malformed data: every case is a source as somebody has it, and what must come of it. The real
-//! program reads it in a process of its own with 512 MiB of address space and a time limit, beside a
+//! program reads it in a process of its own with 512 MiB of address space and limits of time, beside a
 //! gateway, and ends with a snapshot that counts what it left out or with an error that names the
 //! file and the place: never with a panic, never for want of memory.
 //!
