@@ -95,7 +95,7 @@ pub const URLS: &[UrlRule] = &[UrlRule {
 pub const OWN_NAMESPACE: &[Rule] = &[Rule {
     group: "coordination.k8s.io",
     resources: &["leases"],
-    verbs: &["get", "list", "watch", "create", "patch", "update"],
+    verbs: &["get", "create", "patch"],
     why: "election of the one that reconciles",
 }];
 
