@@ -269,7 +269,6 @@ fn pods_that_the_cluster_refuses_are_told_and_come_when_it_does_no_more() {
 }
 
 #[test]
-#[ignore = "fails: the Job controller removes the waiting pod at the deadline, and its cause goes with it"]
 fn a_run_that_no_node_takes_says_so_and_so_does_its_deadline() {
     let story = Story::begin("late");
     story.apply(&dataset("products"));

@@ -234,8 +234,7 @@ fn out_of_time(job: &str, pods: &[PodFacts], subject: &Subject) -> LastFailure {
         Some((seconds, None)) => format!("Job {job} did not end within {seconds} seconds: {smaller}"),
         None => format!("Job {job} did not end in time"),
     };
-    let remembered = || subject.held_up.clone().filter(|cause| NEVER_STARTED.contains(&reason_of(cause)));
-    let cause = pods.iter().rev().find_map(|pod| waiting(pod, subject)).or_else(remembered);
+    let cause = pods.iter().rev().find_map(|pod| waiting(pod, subject)).or_else(|| remembered(subject));
     let both = cause.as_ref().map(|cause| format!("{text}; {}", cause.message));
     LastFailure {
         pod: cause.map(|cause| cause.pod).unwrap_or_default(),
@@ -243,6 +242,12 @@ fn out_of_time(job: &str, pods: &[PodFacts], subject: &Subject) -> LastFailure {
         message: clip(&both.unwrap_or(text), MAX_MESSAGE).to_owned(),
         ..LastFailure::default()
     }
+}
+
+/// What kept the newest pod from starting, as status remembers it. It counts until another pod is seen: at
+/// its deadline a Job's controller removes the pod some time before the Job says that it has failed.
+pub fn remembered(subject: &Subject) -> Option<LastFailure> {
+    subject.held_up.clone().filter(|cause| NEVER_STARTED.contains(&reason_of(cause)))
 }
 
 /// The cause of a failed Job of whose pods nothing is left.

@@ -344,6 +344,24 @@ fn a_pod_that_is_gone_with_its_time_is_remembered() {
 }
 
 #[test]
+fn a_pass_between_the_end_of_the_pod_and_the_end_of_the_job_forgets_nothing() {
+    let mut object = run(&with_limit());
+    let stuck =
+        PodFacts { unschedulable: Some("0/1 nodes are available".into()), ..pod("demo-1", "Pending") };
+    object.status = Some(plan_of(&refused(None, vec![stuck])).status);
+    let between = training_run::plan(&object, &refused(None, vec![]), &policy(), &at(60)).status;
+    assert_eq!(Some(&between), object.status.as_ref(), "nothing is known that was not known before");
+    object.status = Some(between);
+    let late = TrainingRunObserved { job: Some(failed_job("DeadlineExceeded", 60)), ..refused(None, vec![]) };
+    let status = training_run::plan(&object, &late, &policy(), &at(61)).status;
+    check(&status, Reason::DeadlineExceeded, &["within 60 seconds", "no node can take pod demo-1"]);
+    // a pod that only waits has nothing to tell any more
+    let waits =
+        training_run::plan(&object, &refused(None, vec![pod("demo-2", "Pending")]), &policy(), &at(59));
+    assert_eq!(condition(&waits.status.conditions, C::Running), "False/Queued");
+}
+
+#[test]
 fn what_a_run_got_over_is_not_why_its_time_ran_out() {
     let mut object = run(&with_limit());
     object.status = Some(plan_of(&refused(Some(quota("demo-x1")), vec![])).status);

@@ -53,7 +53,10 @@ pub fn of_active(seen: &DatasetObserved, attempt: &Attempt, subject: &Subject) -
     let name = &attempt.job_name;
     let current = seen.pods.iter().rev().find(|pod| !pod.terminating);
     let refused = refusal::of_active(seen.job.as_ref());
-    let stuck = refused.clone().or_else(|| current.and_then(|pod| failure::waiting(pod, subject)));
+    let stuck = refused.clone().or_else(|| match current {
+        Some(pod) => failure::waiting(pod, subject),
+        None => failure::remembered(subject),
+    });
     let cause = refused.or_else(|| failure::newest(&seen.pods, subject));
     let phase = match (&stuck, current) {
         (Some(cause), _) => Phase::Working(failure::reason_of(cause), cause.message.clone()),

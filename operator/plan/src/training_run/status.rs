@@ -84,7 +84,10 @@ pub fn of_active(
     let name = &attempt.job_name;
     let current = seen.pods.iter().rev().find(|pod| !pod.terminating);
     let refused = refusal::of_active(seen.job.as_ref());
-    let stuck = refused.clone().or_else(|| current.and_then(|pod| failure::waiting(pod, subject)));
+    let stuck = refused.clone().or_else(|| match current {
+        Some(pod) => failure::waiting(pod, subject),
+        None => failure::remembered(subject),
+    });
     let held = seen.job.as_ref().is_some_and(|job| job.suspended);
     let mut runs = false;
     let (reason, message) = match (&stuck, current) {
