@@ -6,6 +6,7 @@ use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use vitrine_contract::report::{Ingested, Outcome, Progress, Trained};
+use vitrine_crds::training_run::Inputs;
 
 use crate::plan::ChildRef;
 
@@ -189,6 +190,8 @@ pub struct VersionFacts {
     pub dataset_digest: String,
     /// Digest of its test rows.
     pub test_digest: String,
+    /// What it was made from, where the registry still knows the snapshot.
+    pub inputs: Option<Inputs>,
     /// What the trainer reported, whole: enough to register the same model for another run.
     pub report: Trained,
 }

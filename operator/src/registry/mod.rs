@@ -38,8 +38,10 @@ const ACQUIRE: Duration = Duration::from_secs(30);
 /// Connections that read at once.
 const READERS: u32 = 4;
 /// Schema changes in order; one that was released is never edited.
-const MIGRATIONS: &[(i64, &str, &str)] =
-    &[(1, "init", include_str!("../../migrations/sqlite/0001_init.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "init", include_str!("../../migrations/sqlite/0001_init.sql")),
+    (2, "revisions by digest", include_str!("../../migrations/sqlite/0002_revisions_by_digest.sql")),
+];
 
 /// The registry. A clone is the same registry.
 #[derive(Clone, Debug)]

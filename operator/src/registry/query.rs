@@ -3,6 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use vitrine_contract::report::{Ingested, Trained};
+use vitrine_crds::training_run::Inputs;
 use vitrine_plan::{RevisionFacts, VersionFacts};
 
 use super::Registry;
@@ -12,14 +13,18 @@ use super::error::{Error, database, report};
 macro_rules! select_version {
     ($condition:literal) => {
         concat!(
-            "SELECT v.model, v.version, v.accepted, v.run, v.run_uid, v.dataset_digest, v.test_digest, v.report ",
-            "FROM versions v ",
+            "SELECT v.model, v.version, v.accepted, v.run, v.run_uid, v.dataset_digest, v.test_digest, v.report, ",
+            "v.spec_hash, v.trainer_image, d.revision, d.report AS ingested FROM versions v ",
+            "LEFT JOIN dataset_revisions d ON d.seq = (SELECT MIN(seq) FROM dataset_revisions ",
+            "WHERE namespace_uid = v.namespace_uid AND manifest_digest = v.dataset_digest) ",
             $condition
         )
     };
 }
 
-type VersionRow = (String, i64, i64, String, String, String, String, String);
+/// The columns above in their order; the last two are of the snapshot with the version's dataset digest.
+type VersionRow =
+    (String, i64, i64, String, String, String, String, String, String, String, Option<i64>, Option<String>);
 
 const READING_VERSIONS: &str = "reading versions";
 
@@ -198,18 +203,34 @@ fn one(row: Result<Option<VersionRow>, sqlx::Error>) -> Result<Option<VersionFac
 }
 
 fn facts(row: VersionRow) -> Result<VersionFacts, Error> {
-    let (model, version, accepted, run_name, run_uid, dataset_digest, test_digest, text) = row;
-    let trained: Trained = serde_json::from_str(&text).map_err(report(READING_VERSIONS))?;
+    let (model, version, accepted, run_name, run_uid, dataset_digest, test_digest, text, ..) = &row;
+    let trained: Trained = serde_json::from_str(text).map_err(report(READING_VERSIONS))?;
     Ok(VersionFacts {
-        model,
-        version,
+        model: model.clone(),
+        version: *version,
         digest: trained.model.digest.clone(),
         bytes: trained.model.bytes as i64,
-        accepted: accepted != 0,
-        run_name,
-        run_uid,
-        dataset_digest,
-        test_digest,
+        accepted: *accepted != 0,
+        run_name: run_name.clone(),
+        run_uid: run_uid.clone(),
+        dataset_digest: dataset_digest.clone(),
+        test_digest: test_digest.clone(),
+        inputs: inputs(&row)?,
         report: trained,
     })
+}
+
+/// What a version was made from, where its snapshot is recorded.
+fn inputs(row: &VersionRow) -> Result<Option<Inputs>, Error> {
+    let (.., dataset_digest, test_digest, _, spec_hash, trainer_image, revision, ingested) = row;
+    let (Some(revision), Some(text)) = (revision, ingested) else { return Ok(None) };
+    let ingested: Ingested = serde_json::from_str(text).map_err(report(READING_VERSIONS))?;
+    Ok(Some(Inputs {
+        dataset_revision: *revision,
+        dataset_digest: dataset_digest.clone(),
+        snapshot_digest: ingested.snapshot.digest,
+        test_digest: test_digest.clone(),
+        trainer_image: trainer_image.clone(),
+        spec_hash: spec_hash.clone(),
+    }))
 }

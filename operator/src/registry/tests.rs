@@ -12,6 +12,7 @@ use super::*;
 
 mod crash;
 mod files;
+mod inputs;
 
 const NS: &str = "ns-1";
 const WRITER: Writer<'static> = Writer { owner_uid: "owner", job_uid: "job" };

@@ -168,7 +168,9 @@ impl Case<'_> {
         let end = End { version, reused, judgement: self.judge(&version.report) };
         // what was learned from counts, not what is newest by now
         let learned = inputs(self.object, self.dataset(), self.seen.config.as_ref(), self.policy)
-            .filter(|i| i.dataset_digest == version.dataset_digest);
+            .filter(|i| i.dataset_digest == version.dataset_digest)
+            // status and config may both be lost: the registry remembers
+            .or_else(|| version.inputs.clone());
         if !moves {
             let mut ended = status::ended(self.object, self.seen, &end, learned, &self.now);
             // where no status could be written on the way, the Job is named at the end

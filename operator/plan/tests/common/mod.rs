@@ -158,6 +158,7 @@ pub fn version(number: i64, seed: &str, f1: f64) -> VersionFacts {
         run_uid: "uid-other".into(),
         dataset_digest: dataset_facts("a").digest,
         test_digest: dataset_facts("a").test_digest,
+        inputs: None,
         report,
     }
 }

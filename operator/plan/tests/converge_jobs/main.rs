@@ -13,6 +13,7 @@ use common::{DATASET, RUN, at, dataset, dataset_facts, ingested, policy, run, tr
 use proptest::prelude::*;
 use vitrine_contract::report::Outcome;
 use vitrine_crds::condition::{ConditionType, is_true};
+use vitrine_crds::training_run::Inputs;
 use vitrine_crds::{Dataset, TrainingRun};
 use vitrine_plan::{
     Child, DatasetFacts, DatasetObserved, Plan, Reference, RegistryOp, RevisionFacts, TrainingRunObserved,
@@ -100,6 +101,13 @@ impl RunWorld {
                     run_uid: new.run_uid.clone(),
                     dataset_digest: new.dataset_digest.clone(),
                     test_digest: new.test_digest.clone(),
+                    inputs: Some(Inputs {
+                        dataset_digest: new.dataset_digest.clone(),
+                        test_digest: new.test_digest.clone(),
+                        spec_hash: new.spec_hash.clone(),
+                        trainer_image: new.trainer_image.clone(),
+                        ..Inputs::default()
+                    }),
                     report: new.report.clone(),
                 });
             }
@@ -197,8 +205,6 @@ proptest! {
         kind in 0_u8..4,
         reuse in any::<bool>(),
     ) {
-        // status was never written and somebody deleted the config with the pinned inputs: they are lost
-        let lost = list.iter().any(|what| matches!(what, Happening::ConfigVanishes));
         let spec = if reuse { RUN.to_owned() } else { format!("{RUN}\nreuse: Never") };
         let mut world = RunWorld::new(&spec, f1, if reuse { reusable(kind) } else { vec![] });
         for what in list {
@@ -218,10 +224,7 @@ proptest! {
         let succeeded = is_true(&status.conditions, ConditionType::Succeeded);
         if let Some(version) = &world.version {
             prop_assert_eq!(version.accepted, succeeded);
-            prop_assert!(status.inputs.is_some() || lost);
-            if let Some(inputs) = &status.inputs {
-                prop_assert_eq!(&inputs.dataset_digest, &version.dataset_digest);
-            }
+            prop_assert_eq!(status.inputs.unwrap().dataset_digest, version.dataset_digest.clone());
         }
         if !succeeded {
             prop_assert_eq!(world.moves, 0, "a rejected model got the alias");
