@@ -50,6 +50,8 @@ fn answers(verb: &str) -> Vec<Answer> {
             (Point::Applied, status(504, "Timeout"), 1),
             (Point::Applied, Action::Truncate, 1),
             (Point::Applied, Action::CutJson, 1),
+            (Point::Before, Action::Hang, 1),
+            (Point::Applied, Action::Hang, 1),
         ]),
         "watch" => all.extend([(Point::Before, Action::gone(), 1), (Point::Before, Action::Reset, 5)]),
         _ => all.extend([(Point::Applied, Action::Truncate, 1), (Point::Applied, Action::CutJson, 1)]),

@@ -23,8 +23,8 @@ pub struct Stored {
     pub blobs: BTreeMap<String, String>,
 }
 
-/// Tables with the columns that are compared and an order. Not compared are the artifacts and their records:
-/// a Job of a superseded spec may or may not end before it is deleted, and what it stored is nobody's.
+/// Tables with the columns that are compared and an order. Artifacts are not
+/// compared one by one: see `no_lost_artifact` among the oracles.
 const TABLES: &[(&str, &str)] = &[
     ("versions", "namespace_uid, model, version, run_uid, run, digest, accepted, dataset_digest, spec_hash"),
     ("models", "namespace_uid, model, last_version"),

@@ -85,13 +85,14 @@ pub fn judge(found: &Evidence, wanted: Option<&Reference>) -> Vec<Violation> {
     if let Some(wanted) = wanted {
         converged(found, wanted, &mut all);
         same_jobs(found, &wanted.evidence, &mut all);
+        no_lost_artifact(found, &wanted.evidence, &mut all);
+        flapping(found, &wanted.evidence, &mut all);
     }
     one_create_per_job(found, &mut all);
     no_orphan(found, &mut all);
     models(found, &mut all);
     others_untouched(found, &mut all);
     spec_untouched(found, &mut all);
-    flapping(found, &mut all);
     bounded(found, wanted, &mut all);
     panics(found, &mut all);
     all
@@ -221,14 +222,22 @@ fn spec_untouched(found: &Evidence, all: &mut Vec<Violation>) {
     }
 }
 
-/// I9: no condition goes back and forth more than three times.
-fn flapping(found: &Evidence, all: &mut Vec<Violation>) {
+/// I1: every artifact of a run without faults is there. There may be more: a Job of a superseded spec may
+/// end before it is deleted, and what it stored is nobody's.
+fn no_lost_artifact(found: &Evidence, wanted: &Evidence, all: &mut Vec<Violation>) {
+    for hex in wanted.stored.blobs.keys().filter(|hex| !found.stored.blobs.contains_key(*hex)) {
+        all.push(Violation { invariant: "I1", what: format!("the artifact {hex} is lost") });
+    }
+}
+
+/// How often each condition of a kind turned, at most, of all its objects.
+fn turns(log: &[Entry]) -> BTreeMap<(String, String), u32> {
     let mut last: BTreeMap<(String, String, String), (String, u32)> = BTreeMap::new();
-    for entry in found.log.iter().filter(|e| e.call.resource.ends_with("/status") && e.code < 300) {
+    for entry in log.iter().filter(|e| e.call.resource.ends_with("/status") && e.code < 300) {
         for condition in entry.body["status"]["conditions"].as_array().into_iter().flatten() {
             let text = |key: &str| condition[key].as_str().unwrap_or_default().to_owned();
             let uid = entry.body["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
-            let key = (entry.call.resource.clone(), uid, text("type"));
+            let key = (entry.call.resource.clone(), text("type"), uid);
             let (status, turns) = last.entry(key).or_insert_with(|| (text("status"), 0));
             if *status != text("status") {
                 *status = text("status");
@@ -236,10 +245,21 @@ fn flapping(found: &Evidence, all: &mut Vec<Violation>) {
             }
         }
     }
-    for ((resource, _, type_), (_, turns)) in last {
-        // a change of the spec turns Ready and Reconciling twice each
-        if turns > 9 {
-            let what = format!("{type_} of a {resource} turned {turns} times");
+    let mut most = BTreeMap::new();
+    for ((resource, type_, _), (_, turns)) in last {
+        let known: &mut u32 = most.entry((resource, type_)).or_default();
+        *known = turns.max(*known);
+    }
+    most
+}
+
+/// I9: a fault makes no condition turn more than three times more often than it does without.
+fn flapping(found: &Evidence, wanted: &Evidence, all: &mut Vec<Violation>) {
+    let usual = turns(&wanted.log);
+    for ((resource, type_), count) in turns(&found.log) {
+        let usual = usual.get(&(resource.clone(), type_.clone())).copied().unwrap_or_default();
+        if count > usual + 3 {
+            let what = format!("{type_} of a {resource} turned {count} times, {usual} without faults");
             all.push(Violation { invariant: "I9", what });
         }
     }
@@ -327,6 +347,29 @@ mod tests {
             ..Evidence::default()
         };
         assert_eq!(invariants(&found), ["I3", "I10", "I13"]);
+    }
+
+    #[test]
+    fn a_lost_artifact_and_a_flapping_condition_are_seen() {
+        let status = |s: &str| json!({"metadata": {"uid": "u"}, "status": {"conditions": [{"type": "Ready", "status": s}]}});
+        let turning = |turns: usize| Evidence {
+            log: (0..=turns)
+                .map(|n| entry("patch", "datasets/status", 200, status(["True", "False"][n % 2])))
+                .collect(),
+            ..Evidence::default()
+        };
+        let mut usual = turning(1);
+        usual.stored.blobs.insert("0a".into(), "sha256:0a".into());
+        let reference = Reference::learn(usual, &Evidence::default());
+        let seen =
+            |found: &Evidence| judge(found, Some(&reference)).iter().map(|v| v.invariant).collect::<Vec<_>>();
+        let mut calm = turning(4);
+        assert_eq!(seen(&calm), ["I1"], "the artifact is lost");
+        calm.stored.blobs.insert("0a".into(), "sha256:0a".into());
+        calm.stored.blobs.insert("0b".into(), "sha256:0b".into());
+        assert!(seen(&calm).is_empty(), "more artifacts are no fault");
+        calm.log = turning(5).log;
+        assert_eq!(seen(&calm), ["I9"]);
     }
 
     #[test]
