@@ -153,7 +153,7 @@ impl Registry {
         .fetch_all(&self.readers)
         .await
         .map_err(database(READING_VERSIONS))?;
-        rows.into_iter().map(facts).collect()
+        rows.into_iter().map(|row| facts(&row)).collect()
     }
 
     /// The version number that an alias points at.
@@ -199,11 +199,11 @@ impl Registry {
 }
 
 fn one(row: Result<Option<VersionRow>, sqlx::Error>) -> Result<Option<VersionFacts>, Error> {
-    row.map_err(database(READING_VERSIONS))?.map(facts).transpose()
+    row.map_err(database(READING_VERSIONS))?.map(|row| facts(&row)).transpose()
 }
 
-fn facts(row: VersionRow) -> Result<VersionFacts, Error> {
-    let (model, version, accepted, run_name, run_uid, dataset_digest, test_digest, text, ..) = &row;
+fn facts(row: &VersionRow) -> Result<VersionFacts, Error> {
+    let (model, version, accepted, run_name, run_uid, dataset_digest, test_digest, text, ..) = row;
     let trained: Trained = serde_json::from_str(text).map_err(report(READING_VERSIONS))?;
     Ok(VersionFacts {
         model: model.clone(),
@@ -215,7 +215,7 @@ fn facts(row: VersionRow) -> Result<VersionFacts, Error> {
         run_uid: run_uid.clone(),
         dataset_digest: dataset_digest.clone(),
         test_digest: test_digest.clone(),
-        inputs: inputs(&row)?,
+        inputs: inputs(row)?,
         report: trained,
     })
 }
