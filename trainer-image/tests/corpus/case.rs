@@ -162,12 +162,19 @@ impl Case {
     }
 
     fn run(&self, pod: &Path) -> Output {
-        let program = env!("CARGO_BIN_EXE_vitrine-trainer");
+        let mut program = PathBuf::from(env!("CARGO_BIN_EXE_vitrine-trainer"));
+        let unprivileged = self.unprivileged && fs::metadata("/proc/self").is_ok_and(|me| owner(&me) == 0);
+        if unprivileged {
+            // built in a folder of root's, which the pod's user may not enter
+            let copy = pod.join("trainer");
+            fs::copy(&program, &copy).unwrap();
+            program = copy;
+        }
         let limits = format!(
             "ulimit -v {ADDRESS_SPACE_KIB} && ulimit -t {CPU_SECONDS} && exec timeout -s KILL {SECONDS} \"$0\" \"$@\""
         );
         let mut command = Command::new("sh");
-        command.args(["-c", &limits, program, "run", "--config"]).arg(pod.join("config.json"));
+        command.args(["-c", &limits]).arg(program).args(["run", "--config"]).arg(pod.join("config.json"));
         for name in ["work", "labels"] {
             fs::create_dir(pod.join(name)).unwrap();
         }
@@ -178,7 +185,7 @@ impl Case {
         }
         // Threads that only wait must not each reserve 64 MiB of the address space.
         command.env("MALLOC_ARENA_MAX", "1").env("RUST_BACKTRACE", "0");
-        if self.unprivileged && fs::metadata("/proc/self").is_ok_and(|me| owner(&me) == 0) {
+        if unprivileged {
             for name in ["", "work", "labels", "source", "termination"] {
                 let path = if name.is_empty() { pod.to_owned() } else { pod.join(name) };
                 fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
