@@ -131,7 +131,11 @@ names! {
         ContainerFailed,
         /// The source's claim or files are missing or not readable.
         SourceNotFound,
-        /// The source's data cannot be used: the message names file and row.
+        /// The source refused the pod: the Secret's keys or headers are missing, wrong or not enough.
+        SourceDenied,
+        /// The source cannot be reached from the pod, or does not answer.
+        SourceUnavailable,
+        /// The source's data cannot be used: the message names file and row, or the digest that was expected.
         DataCorrupt,
         /// A hyperparameter has no usable value.
         InvalidHyperparameter,

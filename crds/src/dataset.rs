@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use crate::common::{
     LastFailure, LocalRef, NAME_MESSAGE, NAME_RULE, PodPlacement, Resources, conditions_schema,
 };
+use crate::remote::{HttpSource, S3Source};
 
 /// A product catalogue: a table of texts and labels, brought into a snapshot that never changes.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,6 +26,7 @@ use crate::common::{
     doc = "A product catalogue: a table of texts and labels, brought into a snapshot that never changes.",
     validation = Rule::new(NAME_RULE).message(NAME_MESSAGE),
     validation = Rule::new("!has(self.spec.source.images) || has(self.spec.schema.image)").message("spec.source.images needs spec.schema.image: its pathTemplate says which entry of the archive is a row's picture"),
+    validation = Rule::new("!has(self.spec.source.http) || !has(self.spec.schema.image) || has(self.spec.source.images)").message("spec.schema.image with spec.source.http needs spec.source.images.archive: a web server has no list of its files"),
     validation = Rule::new("!has(self.spec.split) || !has(self.spec.split.test) || self.spec.split.test.datasetRef.name != self.metadata.name").message("a Dataset cannot be its own test set: name another Dataset in spec.split.test.datasetRef"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
@@ -55,18 +57,29 @@ pub struct DatasetSpec {
     pub placement: PodPlacement,
 }
 
-/// Where the table comes from.
+/// Where the table comes from: exactly one of `pvc`, `s3` and `http`.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("[has(self.pvc), has(self.s3), has(self.http)].filter(x, x).size() == 1").message("spec.source must have exactly one of pvc, s3 and http: keep the one that holds the files"))]
+#[x_kube(validation = Rule::new("!has(self.http) || self.files.features in self.http.sha256").message("spec.source.http.sha256 must have a line for spec.source.files.features, such as `X.csv: <what sha256sum X.csv prints>`: a changed remote file must be noticed"))]
+#[x_kube(validation = Rule::new("!has(self.http) || !has(self.files.labels) || self.files.labels in self.http.sha256").message("spec.source.http.sha256 must have a line for spec.source.files.labels, such as `Y.csv: <what sha256sum Y.csv prints>`: a changed remote file must be noticed"))]
+#[x_kube(validation = Rule::new("!has(self.http) || !has(self.images) || self.images.archive in self.http.sha256").message("spec.source.http.sha256 must have a line for spec.source.images.archive, such as `images.zip: <what sha256sum images.zip prints>`: a changed remote file must be noticed"))]
 pub struct Source {
     /// A PersistentVolumeClaim in this namespace; mounted read-only.
-    pub pvc: PvcSource,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pvc: Option<PvcSource>,
+    /// A bucket of an object store that speaks S3; the ingest pod fetches the files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub s3: Option<S3Source>,
+    /// A web server; the ingest pod fetches the files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpSource>,
     /// Which files hold the table.
     pub files: Files,
     /// Format of the files. Default: csv.
     #[serde(default)]
     pub format: Format,
-    /// Where the pictures are. Default: files beside the table.
+    /// Where the pictures are. Default: files beside the table; a web server needs an archive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images: Option<ImageSource>,
 }
@@ -88,6 +101,7 @@ pub struct ImageSource {
 pub struct PvcSource {
     /// Name of the PersistentVolumeClaim.
     #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')").message("spec.source.pvc.claimName must be the name of a claim in this namespace (a-z, 0-9, '-' and '.'): no reference crosses a namespace"))]
     pub claim_name: String,
     /// Folder within the volume. Default: its root.
     #[serde(default)]

@@ -10,6 +10,7 @@ pub mod condition;
 pub mod dataset;
 pub mod model_deployment;
 pub mod names;
+pub mod remote;
 pub mod search;
 pub mod training_run;
 

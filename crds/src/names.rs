@@ -65,6 +65,8 @@ pub const VOLUME_CONFIG: &str = "config";
 pub const VOLUME_TOKEN: &str = "token";
 /// Volume with the user's table.
 pub const VOLUME_SOURCE: &str = "source";
+/// Volume with the Secret that opens a remote source.
+pub const VOLUME_SOURCE_SECRET: &str = "source-secret";
 /// Volume with the user's label names.
 pub const VOLUME_LABELS: &str = "labels";
 /// Scratch volume.

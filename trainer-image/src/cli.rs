@@ -165,6 +165,7 @@ fn run_ingest(args: IngestArgs) -> Result<String, Error> {
         }),
         sample: args.sample.map(|fraction| Sample { fraction, seed: args.seed }),
         split: Split { seed: args.seed, train, validation, test, group_by: args.group_by, fixed_test: fixed },
+        remote: None,
     };
     let names = args.label_names.as_deref().map(read_names).transpose()?.unwrap_or_default();
     let source = if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder };

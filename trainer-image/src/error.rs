@@ -13,6 +13,12 @@ pub enum Error {
     /// A source file is missing or not readable.
     #[error("{0}")]
     SourceNotFound(String),
+    /// The source refused the pod, or the Secret that opens it is not as it must be.
+    #[error("{0}")]
+    SourceDenied(String),
+    /// The source could not be reached, or was not well, until the deadline.
+    #[error("{0}")]
+    SourceUnavailable(String),
     /// The data cannot be used: names file, row, column and the fix.
     #[error("{0}")]
     DataCorrupt(String),
@@ -52,6 +58,8 @@ impl Error {
     pub fn exit_code(&self) -> i32 {
         match self {
             Self::SourceNotFound(_) | Self::DataCorrupt(_) => exit::DATA,
+            Self::SourceDenied(_) => exit::DENIED,
+            Self::SourceUnavailable(_) => exit::UNAVAILABLE,
             // The same numbers come out however often it is tried.
             Self::InvalidSpec(_) | Self::InvalidHyperparameter(_) | Self::NonFinite(_) => exit::CONFIG,
             Self::Gateway(error) => error.exit_code(),
@@ -64,6 +72,8 @@ impl Error {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::SourceNotFound(_) => "SourceNotFound",
+            Self::SourceDenied(_) => "SourceDenied",
+            Self::SourceUnavailable(_) => "SourceUnavailable",
             Self::DataCorrupt(_) => "DataCorrupt",
             Self::InvalidSpec(_) => "InvalidSpec",
             Self::InvalidHyperparameter(_) => "InvalidHyperparameter",

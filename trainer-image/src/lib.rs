@@ -11,6 +11,7 @@
 pub mod archive;
 pub mod cli;
 pub mod error;
+pub mod fetch;
 mod fixed_test;
 pub mod folder;
 pub mod grid;

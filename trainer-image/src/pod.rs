@@ -14,6 +14,7 @@ use vitrine_contract::{VERSION, exit, paths};
 use vitrine_gateway_client::{Client, ProgressPoster};
 
 use crate::Error;
+use crate::fetch::{Patience, fetch, needed};
 use crate::ingest::{MANIFEST, PROFILE, Places, SNAPSHOT, ingest};
 use crate::labels::read_names;
 use crate::manifest::Manifest;
@@ -35,6 +36,9 @@ pub struct Mounts {
     /// The user's table.
     #[arg(long, default_value = paths::SOURCE_DIR)]
     pub source: PathBuf,
+    /// The Secret that opens a remote source.
+    #[arg(long, default_value = paths::SOURCE_SECRET_DIR)]
+    pub secret: PathBuf,
     /// The user's label names.
     #[arg(long, default_value = paths::LABELS_DIR)]
     pub labels: PathBuf,
@@ -144,7 +148,8 @@ fn ingest_task(task: &Ingest, client: &Client, mounts: &Mounts, meter: &Meter) -
         }
         None => None,
     };
-    let places = Places { source: mounts.source.clone(), out: out.clone(), fixed_test };
+    let source = source(task, mounts, meter)?;
+    let places = Places { source, out: out.clone(), fixed_test };
     let ingested = ingest(task, &places, &names, meter)?;
     meter.step("storing the snapshot", 0.98);
     // The manifest last: it names the others.
@@ -153,6 +158,14 @@ fn ingest_task(task: &Ingest, client: &Client, mounts: &Mounts, meter: &Meter) -
     }
     meter.step("done", 1.0);
     Ok(Outcome::Ingested(ingested))
+}
+
+/// The folder that `ingest` reads: the mounted one, or one that a remote source was fetched into.
+fn source(task: &Ingest, mounts: &Mounts, meter: &Meter) -> Result<PathBuf, Error> {
+    let Some(remote) = &task.remote else { return Ok(mounts.source.clone()) };
+    let folder = mounts.work.join("source");
+    fetch(remote, &needed(task), &mounts.secret, &folder, meter, &Patience::default())?;
+    Ok(folder)
 }
 
 fn train_task(task: &Train, client: &Client, mounts: &Mounts, meter: &Meter) -> Result<Outcome, Error> {

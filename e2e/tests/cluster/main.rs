@@ -18,6 +18,8 @@ mod limits;
 mod refusals;
 mod rollout;
 mod security;
+mod sources;
+mod tenants;
 
 use serde_json::Value;
 use vitrine_e2e::kubectl::text;

@@ -9,9 +9,9 @@ pub const DATA: i32 = 65;
 pub const INTERNAL: i32 = 70;
 /// The volume of artifacts is full; tried again.
 pub const STORAGE_FULL: i32 = 73;
-/// The gateway or the store could not be reached in time; tried again.
+/// The gateway, the store or the source could not be reached in time; tried again.
 pub const UNAVAILABLE: i32 = 75;
-/// The gateway refused the pod; final.
+/// The gateway or the source refused the pod; final.
 pub const DENIED: i32 = 77;
 /// The config cannot be carried out (an unknown hyperparameter, a contract this image does not speak); final.
 pub const CONFIG: i32 = 78;

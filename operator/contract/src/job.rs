@@ -1,5 +1,7 @@
 //! Config of the ingest and training pods.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::gateway::Gateway;
@@ -19,6 +21,7 @@ pub struct JobConfig {
 /// What a Job's pod does.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[allow(clippy::large_enum_variant)] // there is one in a process
 pub enum Task {
     /// Source to snapshot.
     Ingest(Ingest),
@@ -26,7 +29,7 @@ pub enum Task {
     Train(Train),
 }
 
-/// Source to snapshot. The files lie under [`crate::paths::SOURCE_DIR`].
+/// Source to snapshot. The files lie under [`crate::paths::SOURCE_DIR`], or are fetched from `remote`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Ingest {
@@ -56,6 +59,53 @@ pub struct Ingest {
     pub sample: Option<Sample>,
     /// How rows are divided.
     pub split: Split,
+    /// Where the files are fetched from; none: they are mounted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote: Option<Remote>,
+}
+
+/// Where the files of a source are fetched from.
+///
+/// A secret is only named here; its keys are files of [`crate::paths::SOURCE_SECRET_DIR`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Remote {
+    /// An object store that speaks S3.
+    S3(S3),
+    /// A web server.
+    Http(Http),
+}
+
+/// An object store that speaks S3.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct S3 {
+    /// Address of the store, `http` or `https`.
+    pub endpoint: String,
+    /// Region that requests are signed for.
+    pub region: String,
+    /// Bucket.
+    pub bucket: String,
+    /// What every key begins with: empty, or with a slash at its end.
+    pub prefix: String,
+    /// The bucket is in the path, not in the host name.
+    pub path_style: bool,
+    /// Name of the mounted Secret; none: requests are not signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
+}
+
+/// A web server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Http {
+    /// Address that ends with a slash; the files lie below.
+    pub url: String,
+    /// `sha256:` digest by file, of each file that may be fetched.
+    pub sha256: BTreeMap<String, String>,
+    /// Name of the mounted Secret whose keys are headers; none: no headers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
 }
 
 /// Pictures of the rows.
@@ -165,4 +215,27 @@ pub enum Candidate {
         /// Values to try.
         c: Vec<f64>,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_config_from_before_remote_sources_is_read_and_written_as_it_was() {
+        let old = r#"{"path":"a","features":"X.csv","text":["t"],"labelNames":false,"split":{"seed":1,"train":1.0,"validation":0.0,"test":0.0,"groupBy":"text"}}"#;
+        let read: Ingest = serde_json::from_str(old).unwrap();
+        assert_eq!(read.remote, None);
+        assert_eq!(serde_json::to_string(&read).unwrap(), old);
+    }
+
+    #[test]
+    fn remote_sources_have_one_shape_in_the_config() {
+        let s3 = r#"{"s3":{"endpoint":"http://minio:9000","region":"us-east-1","bucket":"b","prefix":"p/","pathStyle":true,"secret":"minio"}}"#;
+        let http = r#"{"http":{"url":"https://h/","sha256":{"X.csv":"sha256:00"}}}"#;
+        for text in [s3, http] {
+            let read: Remote = serde_json::from_str(text).unwrap();
+            assert_eq!(serde_json::to_string(&read).unwrap(), text);
+        }
+    }
 }

@@ -18,6 +18,8 @@ pub const SIBLING_TOKEN: &str = "/var/run/vitrine/sibling-token";
 pub const SIBLING_TOKEN_FILE: &str = "sibling-token";
 /// The user's table, read-only.
 pub const SOURCE_DIR: &str = "/data/source";
+/// The Secret that opens a remote source: one file per key. Present when the config names a Secret.
+pub const SOURCE_SECRET_DIR: &str = "/var/run/vitrine-source";
 /// The user's label names: one file per label.
 pub const LABELS_DIR: &str = "/data/labels";
 /// Scratch space.

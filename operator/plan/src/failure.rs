@@ -35,6 +35,8 @@ pub struct Subject {
 /// Reasons that a pod may name in its report; any other word is [`Reason::ContainerFailed`].
 const REPORTED: &[Reason] = &[
     Reason::SourceNotFound,
+    Reason::SourceDenied,
+    Reason::SourceUnavailable,
     Reason::DataCorrupt,
     Reason::InvalidHyperparameter,
     Reason::NonFinite,

@@ -3,11 +3,13 @@
 
 mod common;
 
-use common::{DATASET, RUN, SERVE, at, dataset, dataset_facts, digest, issuer, policy, run, serve, version};
+use common::{
+    DATASET, RUN, S3, SERVE, at, dataset, dataset_facts, digest, issuer, policy, run, serve, version,
+};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{PodSpec, Service};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use vitrine_contract::job::{Candidate, Image, JobConfig, Task};
+use vitrine_contract::job::{Candidate, Image, JobConfig, Remote, Task};
 use vitrine_contract::serve::ServeConfig;
 use vitrine_plan::{
     Child, DatasetObserved, ModelDeploymentObserved, Reference, TrainingRunObserved, dataset, diff,
@@ -74,6 +76,18 @@ fn pictures_and_their_archive_reach_the_config() {
 }
 
 #[test]
+fn a_dataset_of_a_bucket_names_its_secret_in_the_config_and_mounts_it() {
+    let children = ingest_children(S3, &DatasetObserved::default());
+    let Task::Ingest(task) = config(&children).task else { panic!("{children:?}") };
+    let Some(Remote::S3(told)) = task.remote else { panic!("{task:?}") };
+    assert_eq!((told.bucket.as_str(), told.secret.as_deref()), ("rakuten", Some("keys")));
+    let volumes = pod_of(&children[1]).unwrap().volumes.unwrap();
+    let names: Vec<_> = volumes.iter().filter_map(|v| v.secret.as_ref()?.secret_name.as_deref()).collect();
+    assert_eq!(names, ["keys"]);
+    assert!(volumes.iter().all(|v| v.persistent_volume_claim.is_none()));
+}
+
+#[test]
 fn a_minimal_training_run_makes_this_config_and_this_job() {
     // the search is written out: its defaults are not the matter of this test
     let text = "{weighting: TfIdf, stopWords: None, stripAccents: true, sublinearTf: true, word: {ngramRange: [1, 2], maxFeatures: 1000, minDf: 2, maxDf: 0.9}}";
@@ -93,10 +107,10 @@ fn a_minimal_model_deployment_makes_this_config_deployment_and_service() {
 
 #[test]
 fn every_pod_fits_pod_security_restricted_and_holds_no_api_token() {
-    let all =
-        [ingest_children(DATASET, &DatasetObserved::default()), train_children(RUN), serve_children(SERVE)];
+    let ingest = |spec| ingest_children(spec, &DatasetObserved::default());
+    let all = [ingest(DATASET), ingest(S3), train_children(RUN), serve_children(SERVE)];
     let pods: Vec<PodSpec> = all.iter().flatten().filter_map(pod_of).collect();
-    assert_eq!(pods.len(), 3);
+    assert_eq!(pods.len(), 4);
     for pod in pods {
         assert_eq!(pod.automount_service_account_token, Some(false));
         assert_eq!(pod.host_network.or(pod.host_pid).or(pod.host_ipc), None);
@@ -109,6 +123,7 @@ fn every_pod_fits_pod_security_restricted_and_holds_no_api_token() {
                 || v.empty_dir.is_some()
                 || v.projected.is_some()
                 || v.persistent_volume_claim.is_some()
+                || v.secret.is_some()
         };
         assert!(pod.volumes.unwrap().iter().all(allowed));
         assert_eq!((pod.containers.len(), pod.init_containers), (1, None));

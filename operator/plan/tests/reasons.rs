@@ -277,6 +277,54 @@ fn a_missing_claim_is_a_source_that_cannot_be_reached() {
     assert_eq!(kstatus(&plan.status.conditions), "InProgress", "it may still appear");
 }
 
+/// The status of a Dataset of a bucket whose Job failed with these words.
+fn failed_source(reason: &str, words: &str) -> vitrine_crds::DatasetStatus {
+    let job_name = attempt::of_dataset(&dataset(S3), None).unwrap().job_name;
+    let failure = Failure { reason: reason.into(), message: words.into() };
+    let report = serde_json::to_string(&Message::new(Outcome::Failed(failure))).unwrap();
+    let seen = DatasetObserved {
+        job: Some(JobFacts { name: job_name, ..failed_job("PodFailurePolicy", 1) }),
+        pods: vec![ended("p", 77, "Error", &report)],
+        ..DatasetObserved::default()
+    };
+    dataset_status(S3, &seen).status
+}
+
+#[test]
+fn a_source_that_cannot_be_opened_or_reached_says_so_with_the_pods_words() {
+    for reason in ["SourceNotFound", "SourceDenied", "SourceUnavailable"] {
+        let status = failed_source(reason, "http://minio:9000 said no");
+        for condition_ in [C::Ready, C::SourceReachable] {
+            assert_eq!(condition(&status.conditions, condition_), format!("False/{reason}"));
+            assert!(message(&status.conditions, condition_).contains("http://minio:9000 said no"));
+        }
+        assert_eq!(kstatus(&status.conditions), "Failed");
+    }
+    let status = failed_source("DataCorrupt", "X.csv has another sha256");
+    assert_eq!(condition(&status.conditions, C::Ready), "False/DataCorrupt");
+    assert_eq!(condition(&status.conditions, C::SourceReachable), "True/Succeeded");
+    assert_eq!(
+        message(&status.conditions, C::SourceReachable),
+        "s3://rakuten/train/ at http://minio:9000 was read"
+    );
+}
+
+#[test]
+fn a_missing_secret_is_named_while_the_pod_waits_for_it() {
+    let job_name = attempt::of_dataset(&dataset(S3), None).unwrap().job_name;
+    let seen = DatasetObserved {
+        job: Some(job(&job_name)),
+        pods: vec![PodFacts { unmounted: Some(NO_SECRET.into()), ..pod("p", "Pending") }],
+        ..DatasetObserved::default()
+    };
+    let plan = dataset_status(S3, &seen);
+    for condition_ in [C::Ready, C::SourceReachable] {
+        assert_eq!(condition(&plan.status.conditions, condition_), "False/MountFailed");
+        assert!(message(&plan.status.conditions, condition_).contains("secret \"keys\" not found"));
+    }
+    assert_eq!(kstatus(&plan.status.conditions), "InProgress", "it may still be created");
+}
+
 #[test]
 fn a_run_without_its_dataset_says_which_one_is_missing() {
     let seen = TrainingRunObserved { dataset: Some(Reference::Missing), ..TrainingRunObserved::default() };

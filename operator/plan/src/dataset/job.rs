@@ -1,14 +1,13 @@
 //! The ingest Job.
 
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{
-    ConfigMap, PersistentVolumeClaimVolumeSource, ResourceRequirements, Volume, VolumeMount,
-};
+use k8s_openapi::api::core::v1::{ConfigMap, ResourceRequirements, Volume, VolumeMount};
 use vitrine_contract::job::{Image, Ingest, JobConfig, Sample, Split, Task};
 use vitrine_contract::{VERSION, paths};
 use vitrine_crds::dataset::DatasetSpec;
 use vitrine_crds::names;
 
+use super::source;
 use crate::job::{self, JobParts};
 use crate::meta::Owner;
 use crate::pod::{self, PodParts};
@@ -33,7 +32,7 @@ pub struct Valid<'a> {
 pub fn task(spec: &DatasetSpec, fixed_test: Option<&str>) -> Ingest {
     let seed = |value: i64| u64::try_from(value).unwrap_or_default();
     Ingest {
-        path: spec.source.pvc.path.clone(),
+        path: source::path(&spec.source),
         features: spec.source.files.features.clone(),
         labels: spec.source.files.labels.clone(),
         id: spec.schema.id.clone(),
@@ -54,6 +53,7 @@ pub fn task(spec: &DatasetSpec, fixed_test: Option<&str>) -> Ingest {
             group_by: spec.split.group_by.clone(),
             fixed_test: fixed_test.map(str::to_owned),
         },
+        remote: source::remote(&spec.source),
     }
 }
 
@@ -94,15 +94,7 @@ pub fn build(owner: &Owner, valid: &Valid, name: &str, fixed_test: Option<&str>,
 }
 
 fn volumes(spec: &DatasetSpec) -> Vec<(Volume, VolumeMount)> {
-    let source = Volume {
-        name: names::VOLUME_SOURCE.to_owned(),
-        persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
-            claim_name: spec.source.pvc.claim_name.clone(),
-            read_only: Some(true),
-        }),
-        ..Volume::default()
-    };
-    let mut all = vec![(source, pod::mount(names::VOLUME_SOURCE, paths::SOURCE_DIR, true))];
+    let mut all = source::volumes(&spec.source);
     all.extend(spec.schema.label_names.as_ref().map(|labels| {
         (
             pod::config_map_volume(names::VOLUME_LABELS, &labels.config_map_ref.name),

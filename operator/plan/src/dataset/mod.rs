@@ -2,6 +2,7 @@
 //! registry per result.
 
 mod job;
+mod source;
 mod status;
 
 use std::time::Duration;
@@ -142,7 +143,7 @@ impl Case<'_> {
             deadline: Some((job::DEADLINE_SECONDS, None)),
             image: self.policy.trainer_image.clone(),
             image_from: "the operator's value trainer.image and delete the Job",
-            claim: Some(self.valid.spec.source.pvc.claim_name.clone()),
+            claim: self.valid.spec.source.pvc.as_ref().map(|pvc| pvc.claim_name.clone()),
             held_up: self.status().and_then(|s| held_up(&s.conditions, s.last_failure.as_ref())),
         }
     }
@@ -318,14 +319,7 @@ fn validate<'a>(object: &'a Dataset, owner: &Owner, policy: &Policy) -> Result<V
         return Err(format!("seeds must not be negative; one is {seed}"));
     }
     pictures(&spec.source, &spec.schema)?;
-    let archive = spec.source.images.as_ref().map(|images| &images.archive);
-    let files = &spec.source.files;
-    let paths = [Some(&spec.source.pvc.path), Some(&files.features), files.labels.as_ref(), archive];
-    for path in paths.into_iter().flatten() {
-        if path.starts_with('/') || path.split('/').any(|part| part == "..") {
-            return Err(format!("source: path {path} must be relative and must not contain '..'"));
-        }
-    }
+    source::check(&spec.source)?;
     if let Some(test) = &spec.split.test {
         if test.dataset_ref.name == owner.name {
             return Err("split.test.datasetRef names this Dataset itself: name another one".to_owned());
@@ -341,6 +335,10 @@ fn validate<'a>(object: &'a Dataset, owner: &Owner, policy: &Policy) -> Result<V
 /// The rules of `schema.image` and `source.images`.
 fn pictures(source: &dataset::Source, schema: &dataset::TableSchema) -> Result<(), String> {
     match &schema.image {
+        Some(_) if source.http.is_some() && source.images.is_none() => Err(
+            "schema.image with source.http needs source.images.archive: a web server has no list of its files"
+                .to_owned(),
+        ),
         Some(image) => Template::parse(&image.path_template)
             .map(drop)
             .map_err(|why| format!("schema.image.pathTemplate {:?} {why}", image.path_template)),

@@ -9,6 +9,7 @@ use vitrine_crds::condition::{ConditionType, Reason, Truth, Verdict, render};
 use vitrine_crds::dataset::{ImageCounts, ProfileSummary, SplitStatus};
 use vitrine_crds::{Dataset, DatasetStatus};
 
+use super::source;
 use crate::attempt::Attempt;
 use crate::facts::{DatasetObserved, RevisionFacts};
 use crate::failure::{self, Subject};
@@ -23,8 +24,8 @@ pub enum Source {
     Unknown,
     /// It was read.
     Read,
-    /// It could not be found or read.
-    Lost(String),
+    /// It could not be found, opened or read.
+    Lost(Reason, String),
 }
 
 /// What the current attempt does.
@@ -76,11 +77,12 @@ pub fn of_active(seen: &DatasetObserved, attempt: &Attempt, subject: &Subject) -
         }
         _ => Phase::Working(Reason::Queued, format!("Job {name} is about to start its pod")),
     };
-    let claim = cause.as_ref().filter(|c| c.reason == Reason::SourceNotFound.as_str());
+    let lost = |c: &&LastFailure| c.reason == Reason::SourceNotFound.as_str() || source::not_mounted(c);
+    let claim = cause.as_ref().filter(lost);
     Outlook {
         phase,
         attempt: Some(attempt.clone()),
-        source: claim.map_or(Source::Unknown, |c| Source::Lost(c.message.clone())),
+        source: claim.map_or(Source::Unknown, |c| Source::Lost(failure::reason_of(c), c.message.clone())),
         failure: cause,
         progress: seen.progress.as_ref().map(|p| i32::from(p.percentage.min(100))),
     }
@@ -90,7 +92,9 @@ pub fn of_active(seen: &DatasetObserved, attempt: &Attempt, subject: &Subject) -
 pub fn of_failure(attempt: &Attempt, failure: LastFailure) -> Outlook {
     let reason = failure::reason_of(&failure);
     let source = match reason {
-        Reason::SourceNotFound => Source::Lost(failure.message.clone()),
+        Reason::SourceNotFound | Reason::SourceDenied | Reason::SourceUnavailable => {
+            Source::Lost(reason, failure.message.clone())
+        }
         Reason::DataCorrupt => Source::Read,
         _ => Source::Unknown,
     };
@@ -125,7 +129,7 @@ pub fn build(object: &Dataset, seen: &DatasetObserved, outlook: Outlook, now: &T
     };
     let mut verdicts: Vec<Verdict> = outlook.phase.verdicts().into();
     verdicts.push(ready(seen.revision.as_ref(), &outlook.phase));
-    verdicts.push(source(&outlook.source, &outlook.phase, object));
+    verdicts.push(reachable(&outlook.source, &outlook.phase, object));
     status.conditions = render(&verdicts, &before.conditions, object.metadata.generation, now);
     status
 }
@@ -178,15 +182,14 @@ fn sentence(revision: &RevisionFacts) -> String {
     )
 }
 
-fn source(source: &Source, phase: &Phase, object: &Dataset) -> Verdict {
-    let claim = &object.spec.source.pvc.claim_name;
+fn reachable(source: &Source, phase: &Phase, object: &Dataset) -> Verdict {
     match (source, phase) {
         (Source::Read, _) => {
-            let text = format!("PersistentVolumeClaim {claim} was read");
+            let text = format!("{} was read", source::title(&object.spec.source));
             Verdict::new(ConditionType::SourceReachable, true, Reason::Succeeded, text)
         }
-        (Source::Lost(message), _) => {
-            Verdict::new(ConditionType::SourceReachable, false, Reason::SourceNotFound, message.clone())
+        (Source::Lost(reason, message), _) => {
+            Verdict::new(ConditionType::SourceReachable, false, *reason, message.clone())
         }
         (Source::Unknown, Phase::Working(reason, message) | Phase::Stalled(reason, message)) => {
             Verdict::new(ConditionType::SourceReachable, Truth::Unknown, *reason, message.clone())

@@ -67,6 +67,14 @@ pub const DATASET: &str = "
 source: {pvc: {claimName: data, path: rakuten/}, files: {features: X.csv, labels: Y.csv}}
 schema: {text: [designation, description], label: prdtypecode}";
 
+pub const S3: &str = "
+source: {s3: {uri: 's3://rakuten/train/', endpoint: 'http://minio:9000', secretRef: {name: keys}}, files: {features: X.csv}}
+schema: {text: [designation, description], label: prdtypecode}";
+
+/// What the kubelet says of a Secret that is not there.
+pub const NO_SECRET: &str =
+    "MountVolume.SetUp failed for volume \"source-secret\" : secret \"keys\" not found";
+
 pub const RUN: &str = "
 datasetRef: {name: shoes}
 gate: [{metric: F1Weighted, min: 0.7}]

@@ -118,6 +118,30 @@ pub fn datasets(book: &mut Book) {
     let note = "MountVolume.SetUp failed for volume \"labels\" : configmap \"categories\" not found";
     let unmounted = PodFacts { unmounted: Some(note.into()), ..pod("shoes-1", "Pending") };
     dataset_seen(book, DATASET, &with_pods(vec![unmounted]));
+    fetched(book);
+}
+
+/// A Dataset whose files are fetched.
+fn fetched(book: &mut Book) {
+    let job = || job(&attempt::of_dataset(&dataset(S3), None).unwrap().job_name);
+    let seen = |job, pods| DatasetObserved { job: Some(job), pods, ..DatasetObserved::default() };
+    let unmounted = PodFacts { unmounted: Some(NO_SECRET.into()), ..pod("shoes-1", "Pending") };
+    dataset_seen(book, S3, &seen(job(), vec![unmounted]));
+    for (word, code, text) in [
+        (
+            "SourceDenied",
+            77,
+            "s3://rakuten/train/X.csv at http://minio:9000 was refused (403 AccessDenied): check the keys in Secret keys",
+        ),
+        (
+            "SourceUnavailable",
+            75,
+            "reading s3://rakuten/train/X.csv: http://minio:9000 gave no answer within 300 s",
+        ),
+    ] {
+        let pods = vec![ended("shoes-1", code, "Error", &posted(word, text))];
+        dataset_seen(book, S3, &seen(failed(job(), "PodFailurePolicy"), pods));
+    }
 }
 
 /// The life of a TrainingRun.
