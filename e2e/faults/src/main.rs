@@ -3,16 +3,12 @@
 
 mod campaign;
 mod case;
-mod completer;
-mod operator;
 mod oracle;
-mod pki;
-mod process;
-mod proxy;
-mod rig;
 mod runner;
 mod stage;
 mod workload;
+
+use vitrine_faults::{completer, operator, proxy, rig};
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -27,6 +27,48 @@ pub struct Operator {
     starts: u32,
 }
 
+/// How an operator is started.
+pub struct Launch {
+    /// Arguments.
+    pub args: Vec<String>,
+    /// Environment.
+    pub env: Vec<(String, String)>,
+    /// Port of `/readyz` and `/metrics`.
+    pub http: u16,
+}
+
+/// How to start an operator that keeps everything in a folder.
+pub fn launch(dir: &Path, name: &str, kubeconfig: &str) -> Result<Launch> {
+    let file = dir.join(format!("{name}.kubeconfig"));
+    std::fs::write(&file, kubeconfig)?;
+    let (http, gateway) = (free_port()?, free_port()?);
+    let resources = r#"{"requests":{"cpu":"10m","memory":"16Mi"},"limits":{"memory":"64Mi"}}"#;
+    let flag = |key: &str, value: &str| format!("--{key}={value}");
+    let path = |sub: &str| dir.join(sub).display().to_string();
+    let args = vec![
+        "run".to_owned(),
+        flag("namespace", SYSTEM),
+        flag("pod-name", name),
+        flag("trainer-image", "localhost/vitrine-trainer:faults"),
+        flag("server-image", "localhost/vitrine-server:faults"),
+        flag("gateway-url", &format!("https://localhost:{gateway}")),
+        flag("gateway-bind", &format!("127.0.0.1:{gateway}")),
+        flag("http-bind", &format!("127.0.0.1:{http}")),
+        flag("registry-dir", &path("registry")),
+        flag("artifacts-dir", &path("artifacts")),
+        flag("ingest-resources", resources),
+        flag("train-resources", resources),
+        flag("serve-resources", resources),
+        flag("log-format", "json"),
+    ];
+    let env = vec![
+        ("KUBECONFIG".to_owned(), file.display().to_string()),
+        ("VITRINE_FAILPOINT_TRACE".to_owned(), path("failpoints.trace")),
+        ("RUST_BACKTRACE".to_owned(), "1".to_owned()),
+    ];
+    Ok(Launch { args, env, http })
+}
+
 impl Operator {
     /// Prepares one under a name, which is its identity in the election. `share`: the folder of
     /// another one, whose registry it takes over.
@@ -34,33 +76,8 @@ impl Operator {
         let dir = share.map_or_else(|| rig.dir.path().join(name), Path::to_owned);
         std::fs::create_dir_all(&dir)?;
         let proxy = Proxy::start(client(&rig.url, &rig.ca, None)?).await?;
-        let kubeconfig = dir.join(format!("{name}.kubeconfig"));
-        std::fs::write(&kubeconfig, kubeconfig_of(&proxy.url(), None, &rig.token))?;
-        let (http, gateway) = (free_port()?, free_port()?);
-        let resources = r#"{"requests":{"cpu":"10m","memory":"16Mi"},"limits":{"memory":"64Mi"}}"#;
-        let flag = |key: &str, value: &str| format!("--{key}={value}");
-        let path = |sub: &str| dir.join(sub).display().to_string();
-        let args = vec![
-            "run".to_owned(),
-            flag("namespace", SYSTEM),
-            flag("pod-name", name),
-            flag("trainer-image", "localhost/vitrine-trainer:faults"),
-            flag("server-image", "localhost/vitrine-server:faults"),
-            flag("gateway-url", &format!("https://localhost:{gateway}")),
-            flag("gateway-bind", &format!("127.0.0.1:{gateway}")),
-            flag("http-bind", &format!("127.0.0.1:{http}")),
-            flag("registry-dir", &path("registry")),
-            flag("artifacts-dir", &path("artifacts")),
-            flag("ingest-resources", resources),
-            flag("train-resources", resources),
-            flag("serve-resources", resources),
-            flag("log-format", "json"),
-        ];
-        let env = vec![
-            ("KUBECONFIG".to_owned(), kubeconfig.display().to_string()),
-            ("VITRINE_FAILPOINT_TRACE".to_owned(), path("failpoints.trace")),
-            ("RUST_BACKTRACE".to_owned(), "1".to_owned()),
-        ];
+        let kubeconfig = kubeconfig_of(&proxy.url(), None, &rig.token);
+        let Launch { args, env, http } = launch(&dir, name, &kubeconfig)?;
         let program = programs.operator.clone();
         Ok(Self { proxy, dir, program, args, env, http, process: None, starts: 0 })
     }
@@ -135,17 +152,7 @@ impl Operator {
 
     /// Sum of a metric over its labels.
     pub async fn metric(&self, name: &str) -> Option<f64> {
-        let text = get(self.http, "/metrics").await.ok()?;
-        let mut sum = None;
-        for line in text.lines().filter(|l| l.starts_with(name)) {
-            let rest = &line[name.len()..];
-            if !(rest.starts_with('{') || rest.starts_with(' ')) {
-                continue;
-            }
-            let value: f64 = line.rsplit(' ').next()?.parse().ok()?;
-            sum = Some(sum.unwrap_or(0.0) + value);
-        }
-        sum
+        sum(&get(self.http, "/metrics").await.ok()?, name)
     }
 
     /// Where its log is.
@@ -172,8 +179,22 @@ impl Operator {
     }
 }
 
-/// A GET on loopback.
-async fn get(port: u16, path: &str) -> Result<String> {
+/// Sum of a metric over its labels.
+pub fn sum(text: &str, name: &str) -> Option<f64> {
+    let mut sum = None;
+    for line in text.lines().filter(|l| l.starts_with(name)) {
+        let rest = &line[name.len()..];
+        if !(rest.starts_with('{') || rest.starts_with(' ')) {
+            continue;
+        }
+        let value: f64 = line.rsplit(' ').next()?.parse().ok()?;
+        sum = Some(sum.unwrap_or(0.0) + value);
+    }
+    sum
+}
+
+/// The body of a GET on loopback; any answer but 200 is an error.
+pub async fn get(port: u16, path: &str) -> Result<String> {
     use http_body_util::{BodyExt as _, Empty};
     let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
     let io = hyper_util::rt::TokioIo::new(stream);
@@ -181,6 +202,7 @@ async fn get(port: u16, path: &str) -> Result<String> {
     tokio::spawn(connection);
     let request = http::Request::get(path).header("host", "localhost").body(Empty::<bytes::Bytes>::new())?;
     let answer = tokio::time::timeout(Duration::from_secs(2), sender.send_request(request)).await??;
+    anyhow::ensure!(answer.status() == 200, "{path}: {}", answer.status());
     let bytes = answer.into_body().collect().await?.to_bytes();
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

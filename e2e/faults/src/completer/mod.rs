@@ -56,6 +56,18 @@ impl Behaviour {
     }
 }
 
+/// What pods do at the gateway.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Voice {
+    /// Each stores blobs of its own and posts its result, as real pods do.
+    #[default]
+    Own,
+    /// Each stores the same blobs as all others and posts its result.
+    Shared,
+    /// Nothing: their termination message names the shared blobs, which are stored already.
+    Message,
+}
+
 /// What is shared by the completer's tasks. A clone is the same completer.
 #[derive(Clone)]
 pub struct Completer {
@@ -73,6 +85,10 @@ struct State {
     spoiled: HashSet<String>,
     /// Owners whose slow pods may end.
     released: HashSet<String>,
+    /// What pods do at the gateway.
+    voice: Voice,
+    /// Jobs and Deployments that were completed so far.
+    completed: usize,
     /// What went wrong on the way; a Job that was deleted under a pod is no error.
     trouble: Vec<String>,
 }
@@ -106,6 +122,16 @@ impl Completer {
         self.state().released.insert(owner.to_owned());
     }
 
+    /// What pods do at the gateway from now on.
+    pub fn speak(&self, voice: Voice) {
+        self.state().voice = voice;
+    }
+
+    /// Jobs and Deployments that were completed so far.
+    pub fn completed(&self) -> usize {
+        self.state().completed
+    }
+
     /// Forgets what was said about owners.
     pub fn reset(&self) {
         let mut state = self.state();
@@ -135,6 +161,7 @@ impl Completer {
             let played = Box::pin(jobs::play(&self, job)).await;
             let mut state = self.state();
             state.playing.remove(&uid);
+            state.completed += 1;
             if let Err(error) = played {
                 state.trouble.push(format!("Job {name}: {error:#}"));
             }
@@ -149,8 +176,11 @@ impl Completer {
         }
         tokio::spawn(async move {
             let name = format!("{}/{}", deployment.namespace().unwrap_or_default(), deployment.name_any());
-            if let Err(error) = deployments::play(&self, deployment).await {
-                self.state().trouble.push(format!("Deployment {name}: {error:#}"));
+            let played = deployments::play(&self, deployment).await;
+            let mut state = self.state();
+            state.completed += 1;
+            if let Err(error) = played {
+                state.trouble.push(format!("Deployment {name}: {error:#}"));
             }
         });
     }

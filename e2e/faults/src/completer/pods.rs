@@ -16,9 +16,9 @@ use vitrine_contract::report::{
 };
 use vitrine_contract::{exit, gateway, paths};
 use vitrine_crds::names;
-use vitrine_gateway_client::Client as Gateway;
+use vitrine_gateway_client::{Client as Gateway, digest_of_bytes};
 
-use super::{Behaviour, Completer, now};
+use super::{Behaviour, Completer, Voice, now};
 
 /// How long a pod tries to reach the gateway: the operator may be away for a while.
 const PATIENCE: Duration = Duration::from_secs(45);
@@ -110,27 +110,20 @@ async fn deliver(
     config: &JobConfig,
     behaviour: Behaviour,
 ) -> Result<Outcome> {
+    let voice = completer.state().voice;
+    let (gateway, task) = (config.gateway.clone(), config.task.clone());
+    let owner = if voice == Voice::Own { pod.owner.clone() } else { "any".to_owned() };
+    if voice == Voice::Message {
+        return outcome(&task, &owner, behaviour, |text| {
+            Ok(Blob { digest: digest_of_bytes(text.as_bytes()), bytes: text.len() as u64 })
+        });
+    }
     let token = token(completer, pod).await?;
-    let (gateway, owner, task) = (config.gateway.clone(), pod.owner.clone(), config.task.clone());
     let delivered = tokio::task::spawn_blocking(move || -> Result<Outcome> {
         let file = tempfile::NamedTempFile::new()?;
         std::fs::write(file.path(), token)?;
         let client = Gateway::new(&gateway, Path::new(file.path()))?.with_deadline(PATIENCE);
-        let store = |what: &str, key: &str| client.put_bytes(format!("{what} of {key}").as_bytes());
-        let outcome = match &task {
-            Task::Ingest(ingest) => {
-                let key = format!("{owner} {}", ingest.features);
-                Outcome::Ingested(ingested([
-                    store("manifest", &key)?,
-                    store("snapshot", &key)?,
-                    store("profile", &key)?,
-                ]))
-            }
-            Task::Train(train) => {
-                let key = format!("{} seed {} ({behaviour:?})", train.model, train.seed);
-                Outcome::Trained(trained(store("model", &key)?, store("report", &key)?))
-            }
-        };
+        let outcome = outcome(&task, &owner, behaviour, |text| Ok(client.put_bytes(text.as_bytes())?))?;
         if behaviour != Behaviour::Quiet {
             client.post_result(&Message::new(outcome.clone()))?;
         }
@@ -142,6 +135,31 @@ async fn deliver(
         completer.state().spoiled.insert(trained.model.digest.clone());
     }
     Ok(delivered)
+}
+
+/// What a pod of this task reports, with the blobs that `store` makes of their texts.
+fn outcome(
+    task: &Task,
+    owner: &str,
+    behaviour: Behaviour,
+    store: impl Fn(String) -> Result<Blob>,
+) -> Result<Outcome> {
+    let store = |what: &str, key: &str| store(format!("{what} of {key}"));
+    Ok(match task {
+        Task::Ingest(ingest) => {
+            let key = format!("{owner} {}", ingest.features);
+            Outcome::Ingested(ingested([
+                store("manifest", &key)?,
+                store("snapshot", &key)?,
+                store("profile", &key)?,
+            ]))
+        }
+        Task::Train(train) => {
+            let model = if owner == "any" { owner } else { &train.model };
+            let key = format!("{model} seed {} ({behaviour:?})", train.seed);
+            Outcome::Trained(trained(store("model", &key)?, store("report", &key)?))
+        }
+    })
 }
 
 async fn token(completer: &Completer, pod: &Pod) -> Result<String> {
