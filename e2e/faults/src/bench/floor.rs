@@ -213,10 +213,8 @@ async fn write(client: &Client, template: &Template, object: &DynamicObject) -> 
             let text = condition["message"].as_str().unwrap_or_default();
             condition["message"] = json!(format!("{text} {number}"));
         }
-        let types = object.types.clone().unwrap_or_default();
-        let body = json!({"apiVersion": types.api_version, "kind": types.kind,
-            "metadata": {"name": name, "namespace": namespace, "uid": uid}, "status": status});
-        api.patch_status(&name, &apply, &Patch::Apply(&body)).await.context("status")?;
+        let change = json!({"metadata": {"uid": uid}, "status": status});
+        api.patch_status(&name, &PatchParams::default(), &Patch::Merge(change)).await.context("status")?;
     }
     event(client, &namespace, &name, &uid).await
 }

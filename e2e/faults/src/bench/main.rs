@@ -124,7 +124,7 @@ async fn measure(cli: &Cli, programs: &Programs, n: usize) -> Result<Sheet> {
         crowd: Crowd::new(rig.admin.clone()),
         completer,
         subject: Subject::new(&rig, programs)?,
-        audit: Audit::new(rig.audit_log()),
+        audit: Audit::new(rig.dir.path().join("audit.log")),
         sheet: Sheet::default(),
         rig: &rig,
         n,

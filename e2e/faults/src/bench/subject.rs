@@ -43,6 +43,8 @@ pub struct Usage {
     pub errors: f64,
     /// Writes as it counts them itself: without Lease and events.
     pub writes: f64,
+    /// Reconciles that ended well, of Datasets, TrainingRuns and ModelDeployments.
+    pub of_kind: [f64; 3],
 }
 
 impl Subject {
@@ -107,6 +109,9 @@ impl Subject {
             reconciles: sum(&text, "vitrine_reconciles_total").unwrap_or_default() + errors,
             errors,
             writes: sum(&text, "vitrine_writes_total").unwrap_or_default(),
+            of_kind: ["Dataset", "TrainingRun", "ModelDeployment"].map(|kind| {
+                sum(&text, &format!("vitrine_reconciles_total{{kind=\"{kind}\"}}")).unwrap_or_default()
+            }),
         })
     }
 
