@@ -74,6 +74,8 @@ impl Registry {
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .acquire_timeout(ACQUIRE)
+            // a file does not hang up: the ping before each query would double its cost
+            .test_before_acquire(false)
             .connect_lazy_with(options);
         Ok(Self { writer, readers, store, _lock: Arc::new(lock) })
     }
@@ -127,6 +129,7 @@ async fn open_checked(path: &Path) -> Result<SqlitePool, Error> {
     let pool = SqlitePoolOptions::new()
         .max_connections(1)
         .acquire_timeout(ACQUIRE)
+        .test_before_acquire(false)
         .idle_timeout(None)
         .max_lifetime(None)
         .connect_with(options)
