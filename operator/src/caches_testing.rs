@@ -49,6 +49,18 @@ impl Filled {
         self.caches.pods.put(pod);
     }
 
+    /// Puts a config.
+    pub fn config(&mut self, config: &ConfigMap) {
+        self.writers.configs.apply_watcher_event(&Event::Apply(config.clone()));
+        self.caches.configs.put(config);
+    }
+
+    /// Puts a Service.
+    pub fn service(&mut self, service: &Service) {
+        self.writers.services.apply_watcher_event(&Event::Apply(service.clone()));
+        self.caches.services.put(service);
+    }
+
     /// Puts a Dataset.
     pub fn dataset(&mut self, dataset: Dataset) {
         self.writers.datasets.apply_watcher_event(&Event::Apply(dataset));

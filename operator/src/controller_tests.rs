@@ -52,7 +52,9 @@ async fn a_failure_is_told_after_three_in_a_row_and_waits_grow() {
         _ => usual(seen),
     });
     let world = world(&server, LONG).await;
-    let mut object = deployment("d");
+    let mut object = dataset("d");
+    object.spec.schema.label_names =
+        serde_json::from_value(json!({"configMapRef": {"name": "names"}})).unwrap();
     for (failures, told) in [(1, 0), (2, 0), (3, 1)] {
         // an edit of the spec: tried at once
         object.metadata.generation = Some(failures);
@@ -69,7 +71,7 @@ async fn a_failure_is_told_after_three_in_a_row_and_waits_grow() {
     let conditions = server.with_method("PATCH")[0].body["status"]["conditions"].clone();
     let reconciling = conditions.as_array().unwrap().iter().find(|c| c["type"] == "Reconciling").unwrap();
     assert_eq!(reconciling["reason"], "OperatorError");
-    assert!(reconciling["message"].as_str().unwrap().contains("Service a/d"), "{reconciling}");
+    assert!(reconciling["message"].as_str().unwrap().contains("ConfigMap a/names"), "{reconciling}");
 }
 
 #[tokio::test]
@@ -94,7 +96,8 @@ async fn h2_a_server_that_never_answers_does_not_freeze_the_object() {
     let stop = CancellationToken::new();
     let running = tokio::spawn(run::<ModelDeployment>(world.ctx.clone(), receiver, 1, stop.clone()));
     let told = async {
-        while status_writes(&server) == 0 {
+        // the first one is the call that hangs
+        while status_writes(&server) < 2 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };

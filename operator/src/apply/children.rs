@@ -19,11 +19,13 @@ use vitrine_plan::meta::owned_by;
 use vitrine_plan::{Child, ChildRef};
 
 use crate::context::{Context, call_error};
-use crate::error::ApplyError;
+use crate::error::{ApplyError, CallError};
 use crate::index::Children;
 
 /// Value of [`names::ANNOTATION_SUSPENDED`] on a Job that we hold.
 const SUSPENDED: &str = "true";
+/// A resourceVersion that no object has: etcd's first revision is older than the first object.
+const NO_VERSION: &str = "1";
 
 /// Resource of an autoscaler.
 const AUTOSCALERS: &str = "horizontalpodautoscalers";
@@ -110,18 +112,34 @@ async fn apply<K: Object>(
     cache: &Children<K>,
 ) -> Result<(), ApplyError> {
     let (namespace, name) = (owner.namespace.as_str(), child.name_any());
-    // force takes over whatever it meets, so look first at what a first apply would meet
     let known = cache.get(namespace, &name);
-    let ours = match known.filter(|known| owned_by(known.meta(), &owner.uid)) {
-        Some(_) => true,
-        None => ctx
-            .get_live::<K>(kind, namespace, &name)
-            .await?
-            .is_none_or(|live| owned_by(live.meta(), &owner.uid)),
-    };
+    let ours = known.is_some_and(|known| owned_by(known.meta(), &owner.uid));
     if !ours {
-        return Err(collision(kind, namespace, &name));
+        match write(ctx, kind, plural, namespace, &first(child)).await {
+            Ok(()) => return Ok(()),
+            Err(error) if error.is_conflict() || error.is_already_exists() => {
+                let live = ctx.get_live::<K>(kind, namespace, &name).await?;
+                match met(live.as_ref(), child, &owner.uid) {
+                    Met::Done => return Ok(()),
+                    Met::Foreign => return Err(collision(kind, namespace, &name)),
+                    Met::Newer => return Err(error.into()),
+                    Met::Unlabelled => {}
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
     }
+    Ok(write(ctx, kind, plural, namespace, child).await?)
+}
+
+async fn write<K: Object>(
+    ctx: &Context,
+    kind: &'static str,
+    plural: &'static str,
+    namespace: &str,
+    child: &K,
+) -> Result<(), CallError> {
+    let name = child.name_any();
     let params = PatchParams::apply(names::FIELD_MANAGER).force();
     let written = ctx.api::<K>(namespace).patch(&name, &params, &Patch::Apply(child)).await;
     written.map_err(|source| call_error("apply", kind, namespace, &name, source))?;
@@ -155,6 +173,40 @@ async fn scale(
         Err(error) if error.is_not_found() || error.is_conflict() => Ok(()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// The child as it is applied for the first time. Force takes over whatever it meets, so this one asks
+/// for a version that no object has: the server makes what is missing and refuses what exists.
+fn first<K: Object>(child: &K) -> K {
+    let mut first = child.clone();
+    first.meta_mut().resource_version = Some(NO_VERSION.to_owned());
+    first
+}
+
+/// What a first apply met.
+#[derive(Debug, PartialEq)]
+enum Met {
+    /// What was to be written: an earlier answer was lost, or the cache is behind.
+    Done,
+    /// An object of somebody else.
+    Foreign,
+    /// Ours and another one than is wanted, or gone again: the caller decided on a cache that is
+    /// behind, and decides anew when it has caught up.
+    Newer,
+    /// Ours, without the label by which the cache would know it: to be repaired.
+    Unlabelled,
+}
+
+fn met<K: Object>(live: Option<&K>, wanted: &K, owner_uid: &str) -> Met {
+    let Some(live) = live else { return Met::Newer };
+    if !owned_by(live.meta(), owner_uid) {
+        return Met::Foreign;
+    }
+    if live.labels().get(names::LABEL_MANAGED_BY).is_none_or(|by| by != names::MANAGED_BY) {
+        return Met::Unlabelled;
+    }
+    let hash = |child: &K| child.annotations().get(names::ANNOTATION_APPLIED).cloned();
+    if hash(wanted).is_some() && hash(live) == hash(wanted) { Met::Done } else { Met::Newer }
 }
 
 /// Creates a Job. That it exists already is success if it is ours: an earlier create was carried

@@ -5,6 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Service;
 use serde_json::{Value, json};
+use vitrine_crds::names;
 use vitrine_plan::{Child, ChildRef};
 
 use crate::error::ApplyError;
@@ -54,28 +55,76 @@ async fn a_job_that_exists_is_success_only_if_it_is_ours() {
     }
 }
 
+/// A server on which a Service `s` exists: a first apply is refused, another one is carried out.
+fn with_service(live: Value) -> Server {
+    Server::new(move |seen| match seen.method.as_str() {
+        "GET" => (200, live.clone()),
+        "PATCH" if seen.body["metadata"]["resourceVersion"] == "1" => refusal(409, "Conflict"),
+        _ => usual(seen),
+    })
+}
+
+/// What of it was written.
+fn forced(server: &Server) -> usize {
+    let all = server.with_method("PATCH");
+    all.iter().filter(|s| s.body["metadata"]["resourceVersion"].is_null()).count()
+}
+
 #[tokio::test]
 async fn a_first_apply_never_takes_over_what_it_meets() {
-    let server = Server::new(|seen| match seen.method.as_str() {
-        "GET" => (
-            200,
-            json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s", "namespace": "a", "uid": "x"}}),
-        ),
-        _ => usual(seen),
-    });
+    let server = with_service(
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s", "namespace": "a", "uid": "x"}}),
+    );
     let world = world_of(&server).await;
     let refused = put(&world.ctx, &owner(), &service()).await.unwrap_err();
     assert!(matches!(refused, ApplyError::NameCollision { kind: "Service", .. }), "{refused}");
-    assert!(server.with_method("PATCH").is_empty());
+    assert_eq!((server.with_method("PATCH").len(), forced(&server)), (1, 0));
+}
+
+#[tokio::test]
+async fn a_first_apply_asks_nothing_and_makes_only_what_is_missing() {
+    let server = Server::new(usual);
+    let world = world_of(&server).await;
+    put(&world.ctx, &owner(), &service()).await.unwrap();
+    assert_eq!(server.log(), ["PATCH /api/v1/namespaces/a/services/s"]);
+    assert_eq!(server.with_method("PATCH")[0].body["metadata"]["resourceVersion"], "1");
+}
+
+#[tokio::test]
+async fn what_is_ours_already_is_left_repaired_or_looked_at_again() {
+    let ours = |hash: &str, label: Value| {
+        let mut meta = child_meta("s", "mine");
+        meta["annotations"] = json!({names::ANNOTATION_APPLIED: hash});
+        meta["labels"][names::LABEL_MANAGED_BY] = label;
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": meta})
+    };
+    let child = || Child::Service(Box::new(object::<Service>(ours("new", json!(names::MANAGED_BY)))));
+    for (hash, label, repaired, ends) in [
+        ("new", json!(names::MANAGED_BY), 0, true),
+        // decided on a cache that is behind
+        ("old", json!(names::MANAGED_BY), 0, false),
+        // the cache will never know it without the label
+        ("new", Value::Null, 1, true),
+        ("old", json!("somebody"), 1, true),
+    ] {
+        let server = with_service(ours(hash, label.clone()));
+        let world = world_of(&server).await;
+        let put = put(&world.ctx, &owner(), &child()).await;
+        assert_eq!((put.is_ok(), forced(&server)), (ends, repaired), "{hash} {label}");
+        if let Err(error) = put {
+            assert!(matches!(&error, ApplyError::Call(e) if e.is_conflict() && e.is_retryable()), "{error}");
+        }
+    }
 }
 
 #[tokio::test]
 async fn an_apply_is_forced_and_carries_the_whole_child() {
     let server = Server::new(usual);
-    let world = world_of(&server).await;
+    let mut world = world_of(&server).await;
+    world.filled.service(&object(json!({"metadata": child_meta("s", "mine")})));
     put(&world.ctx, &owner(), &service()).await.unwrap();
     let sent: Vec<Value> = server.with_method("PATCH").into_iter().map(|s| s.body).collect();
-    assert_eq!(sent.len(), 1);
+    assert_eq!((sent.len(), forced(&server)), (1, 1));
     assert_eq!(sent[0]["kind"], "Service");
     assert_eq!(sent[0]["metadata"]["ownerReferences"][0]["uid"], "mine");
 }

@@ -5,7 +5,8 @@ use vitrine_crds::Dataset;
 use vitrine_plan::attempt;
 use vitrine_plan::{DatasetFacts, DatasetObserved, Reference};
 
-use super::{Subject, jobs};
+use super::Subject;
+use super::jobs::{self, Stage};
 use crate::caches::Caches;
 use crate::context::{Context, call_error};
 use crate::error::ObserveError;
@@ -21,7 +22,8 @@ pub async fn observe(ctx: &Context, object: &Dataset) -> Result<DatasetObserved,
     let label_names = label_names(ctx, object, &subject, settled).await?;
     let attempt = attempt::of_dataset(object, test_dataset.as_ref());
     let name = attempt.as_ref().map(|a| a.job_name.as_str());
-    let work = jobs::observe(ctx, &subject, name, settled).await?;
+    let noted = object.status.as_ref().and_then(|s| s.job_name.as_deref());
+    let work = jobs::observe(ctx, &subject, name, Stage::of(settled, noted, name)).await?;
     Ok(DatasetObserved {
         namespace_uid: subject.namespace_uid,
         test_dataset,

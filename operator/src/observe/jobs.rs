@@ -29,14 +29,40 @@ pub struct Work {
     pub leftovers: Vec<ChildRef>,
 }
 
-/// Reads the Job of that name and everything around it. A Job that the cache lacks is asked for, since
-/// a stale cache must not start a second one. A settled object starts none: for it the cache is enough,
-/// unless there is a config, which goes only when its Job is really gone.
+/// How far an object is, as far as its own status and the registry know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// It says nothing of a Job.
+    New,
+    /// Its status names the Job.
+    Begun,
+    /// It starts no Job any more.
+    Settled,
+}
+
+impl Stage {
+    /// The stage of an object whose status names `noted`, for the Job `name`.
+    pub fn of(settled: bool, noted: Option<&str>, name: Option<&str>) -> Self {
+        match settled {
+            true => Self::Settled,
+            false if noted.is_some() && noted == name => Self::Begun,
+            false => Self::New,
+        }
+    }
+}
+
+/// Reads the Job of that name and everything around it.
+///
+/// The cache may be behind, and that must not start a second Job: where there is a trace of the Job
+/// (in status, or its config exists) and the cache lacks it, the server is asked. Without a trace
+/// nothing need be asked: the start itself is a create of the config and of the Job, which the server
+/// refuses where they exist. A settled object starts none, but its config goes only when its Job is
+/// really gone.
 pub async fn observe(
     ctx: &Context,
     subject: &Subject,
     name: Option<&str>,
-    settled: bool,
+    stage: Stage,
 ) -> Result<Work, ObserveError> {
     // without a current attempt nothing can be told to be of another one
     let Some(name) = name else { return Ok(Work::default()) };
@@ -46,15 +72,17 @@ pub async fn observe(
     work.config = config.map(|c| (*c).clone());
     let job = match ctx.caches.jobs.get(&subject.namespace, name) {
         Some(job) => Some((*job).clone()),
-        None if settled && work.config.is_none() => None,
-        None => ctx.get_live::<Job>("Job", &subject.namespace, name).await?,
+        None if stage == Stage::Begun || work.config.is_some() => {
+            ctx.get_live::<Job>("Job", &subject.namespace, name).await?
+        }
+        None => None,
     };
     let Some(job) = job else { return Ok(work) };
     let uid = job.uid().unwrap_or_default();
     let mut seen = facts(&job, &subject.uid);
     if seen.owned {
         work.pods = pods::of_job(&ctx.caches, &subject.uid, &uid);
-        if !settled {
+        if stage != Stage::Settled {
             seen.refused = refused(ctx, subject, &seen, &work.pods).await;
             pods::ask(ctx, &subject.namespace, &mut work.pods).await;
         }
@@ -69,6 +97,12 @@ pub async fn observe(
 async fn refused(ctx: &Context, subject: &Subject, job: &JobFacts, pods: &[PodFacts]) -> Option<String> {
     let question = refusal::of_job(job, pods, &Context::now())?;
     events::ask(ctx, &subject.namespace, &question).await
+}
+
+/// The Job of that name as the server knows it.
+pub async fn live(ctx: &Context, subject: &Subject, name: &str) -> Result<Option<JobFacts>, ObserveError> {
+    let job = ctx.get_live::<Job>("Job", &subject.namespace, name).await?;
+    Ok(job.map(|job| facts(&job, &subject.uid)))
 }
 
 fn leftovers(ctx: &Context, subject: &Subject, current: &str) -> Vec<ChildRef> {

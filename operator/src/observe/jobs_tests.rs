@@ -19,17 +19,34 @@ fn job(name: &str) -> Job {
 }
 
 #[tokio::test]
-async fn a_job_that_the_cache_lacks_is_asked_for_unless_all_is_done() {
+async fn a_job_that_the_cache_lacks_is_asked_for_where_there_is_a_trace_of_it() {
     let server = Server::new(usual);
     let mut world = world(&server, Duration::from_secs(9)).await;
-    assert!(observe(&world.ctx, &subject(), Some("j"), true).await.unwrap().job.is_none());
-    assert_eq!(server.log().len(), 0);
-    assert!(observe(&world.ctx, &subject(), Some("j"), false).await.unwrap().job.is_none());
-    assert_eq!(server.log(), ["GET /apis/batch/v1/namespaces/a/jobs/j"]);
+    let asked = ["GET /apis/batch/v1/namespaces/a/jobs/j"];
+    for stage in [Stage::Settled, Stage::New] {
+        assert!(observe(&world.ctx, &subject(), Some("j"), stage).await.unwrap().job.is_none());
+        assert_eq!(server.log().len(), 0, "{stage:?}");
+    }
+    observe(&world.ctx, &subject(), Some("j"), Stage::Begun).await.unwrap();
+    assert_eq!(server.log(), asked);
+    // the config of a Job is made before the Job
+    world.filled.config(&object(json!({"metadata": child_meta("j", "mine")})));
+    observe(&world.ctx, &subject(), Some("j"), Stage::New).await.unwrap();
+    // and goes only when its Job is really gone
+    observe(&world.ctx, &subject(), Some("j"), Stage::Settled).await.unwrap();
+    assert_eq!(server.log(), [asked[0]; 3]);
     world.filled.job(&job("j"));
-    let work = observe(&world.ctx, &subject(), Some("j"), false).await.unwrap();
+    let work = observe(&world.ctx, &subject(), Some("j"), Stage::Begun).await.unwrap();
     assert_eq!(work.job.unwrap().active, 1);
-    assert_eq!(server.log().len(), 1, "the cache knows it now");
+    assert_eq!(server.log().len(), 3, "the cache knows it now");
+}
+
+#[test]
+fn only_the_job_of_now_has_begun() {
+    assert_eq!(Stage::of(false, Some("j"), Some("j")), Stage::Begun);
+    assert_eq!(Stage::of(false, Some("before"), Some("j")), Stage::New);
+    assert_eq!(Stage::of(false, None, None), Stage::New);
+    assert_eq!(Stage::of(true, Some("j"), Some("j")), Stage::Settled);
 }
 
 #[tokio::test]
@@ -43,7 +60,7 @@ async fn pods_count_only_with_the_job_that_controls_them() {
     };
     world.filled.pod(&pod("right", "j-uid"));
     world.filled.pod(&pod("of-another-job", "k-uid"));
-    let work = observe(&world.ctx, &subject(), Some("j"), false).await.unwrap();
+    let work = observe(&world.ctx, &subject(), Some("j"), Stage::Begun).await.unwrap();
     assert_eq!(work.pods.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(), ["right"]);
 }
 
@@ -163,10 +180,10 @@ async fn other_attempts_are_leftovers() {
     let mut world = world(&Server::new(usual), Duration::from_secs(9)).await;
     world.filled.job(&job("now"));
     world.filled.job(&job("before"));
-    let work = observe(&world.ctx, &subject(), Some("now"), false).await.unwrap();
+    let work = observe(&world.ctx, &subject(), Some("now"), Stage::Begun).await.unwrap();
     let before = ChildRef { kind: "Job", name: "before".into(), uid: "before-uid".into() };
     assert_eq!(work.leftovers, [before]);
-    assert!(observe(&world.ctx, &subject(), None, false).await.unwrap().leftovers.is_empty());
+    assert!(observe(&world.ctx, &subject(), None, Stage::Begun).await.unwrap().leftovers.is_empty());
 }
 
 #[test]

@@ -38,7 +38,7 @@ pub async fn observe(
             .filter(|c| c.metadata.deletion_timestamp.is_none())
             .map(|c| (**c).clone())
             .collect(),
-        service: service(ctx, &subject).await?,
+        service: service(&ctx.caches, &subject),
         autoscaler: autoscaler(ctx, object, &subject).await?,
         siblings: siblings(ctx, &subject),
         pods,
@@ -93,18 +93,11 @@ fn alias_owner(caches: &Caches, object: &ModelDeployment) -> Option<String> {
     others.into_iter().min_by_key(|other| age(other)).map(|other| other.name_any())
 }
 
-/// The Service of that name, also one that is not ours: its name is the user's choice and may be
-/// taken.
-async fn service(ctx: &Context, subject: &Subject) -> Result<Option<(Service, bool)>, ObserveError> {
-    let cached = ctx.caches.services.get(&subject.namespace, &subject.name);
-    let found = match cached {
-        Some(service) => Some((*service).clone()),
-        None => ctx.get_live::<Service>("Service", &subject.namespace, &subject.name).await?,
-    };
-    Ok(found.map(|service| {
-        let ours = owned_by(&service.metadata, &subject.uid);
-        (service, ours)
-    }))
+/// The Service of that name, if the cache knows it. Its name is the user's choice and may be taken by
+/// a Service that we do not watch: the first apply, which comes before all others, finds that out.
+fn service(caches: &Caches, subject: &Subject) -> Option<(Service, bool)> {
+    let service = caches.services.get(&subject.namespace, &subject.name)?;
+    Some(((*service).clone(), owned_by(&service.metadata, &subject.uid)))
 }
 
 /// The autoscaler of that name; one that is not ours matters only where one is asked for.

@@ -4,7 +4,8 @@ use vitrine_crds::TrainingRun;
 use vitrine_crds::training_run::Reuse;
 use vitrine_plan::{Reference, TrainingRunObserved, VersionFacts, attempt};
 
-use super::{Subject, dataset, jobs};
+use super::jobs::{self, Stage};
+use super::{Subject, dataset};
 use crate::context::Context;
 use crate::error::ObserveError;
 
@@ -17,7 +18,9 @@ pub async fn observe(ctx: &Context, object: &TrainingRun) -> Result<TrainingRunO
     let ended = object.status.as_ref().is_some_and(|s| s.completion_time.is_some());
     let attempt = attempt::of_training_run(object);
     let settled = ended || version.is_some();
-    let work = jobs::observe(ctx, &subject, Some(&attempt.job_name), settled).await?;
+    let (noted, name) =
+        (object.status.as_ref().and_then(|s| s.job_name.as_deref()), attempt.job_name.as_str());
+    let work = jobs::observe(ctx, &subject, Some(name), Stage::of(settled, noted, Some(name))).await?;
     let mut seen = TrainingRunObserved {
         dataset: Some(dataset),
         version,
@@ -33,10 +36,14 @@ pub async fn observe(ctx: &Context, object: &TrainingRun) -> Result<TrainingRunO
         progress: work.progress,
         config: work.config,
         leftovers: work.leftovers,
-        namespace_uid: subject.namespace_uid,
+        namespace_uid: subject.namespace_uid.clone(),
     };
     if !settled && object.spec.reuse == Reuse::IfIdentical {
         seen.reusable = reusable(ctx, object, &seen).await?;
+        if !seen.reusable.is_empty() && seen.job.is_none() {
+            // nothing is taken over while a Job works that only the cache does not know yet
+            seen.job = jobs::live(ctx, &subject, name).await?;
+        }
     }
     Ok(seen)
 }

@@ -60,4 +60,6 @@ async fn a_version_whose_bytes_are_lost_is_not_taken_over() {
     assert_eq!(reusable().await, 0);
     put(&world).await;
     assert_eq!(reusable().await, 1);
+    // before it is taken over, the server is asked for a Job that the cache may not know yet
+    assert!(server.log().iter().any(|call| call.contains("/jobs/r-")), "{:?}", server.log());
 }

@@ -296,6 +296,23 @@ impl Case<'_> {
     }
 
     fn apply(&self, wanted: Option<&Wanted>) -> Vec<Child> {
+        let mut children = self.workloads(wanted);
+        if let Some(digest) = self.traffic(wanted) {
+            let service = children::service(&self.owner, self.valid.spec, digest);
+            let live = self.seen.service.as_ref().map(|(live, _)| live);
+            if diff::differs(&service, live) {
+                // a new one comes first: its name may be taken, and then nothing is started; an old
+                // one moves the traffic, after all else
+                let at = if live.is_none() { 0 } else { children.len() };
+                children.insert(at, Child::Service(Box::new(service)));
+            }
+            children.extend(self.apply_autoscaler(digest));
+        }
+        children
+    }
+
+    /// Writes of configs and Deployments.
+    fn workloads(&self, wanted: Option<&Wanted>) -> Vec<Child> {
         let mut children = Vec::new();
         if let (Some(target), Some(wanted)) = (self.choice.target, wanted) {
             if diff::differs(&wanted.config, self.live_config(&target.digest)) {
@@ -318,13 +335,6 @@ impl Case<'_> {
             children.push(siblings);
         }
         children.extend(self.apply_keeper());
-        if let Some(digest) = self.traffic(wanted) {
-            let service = children::service(&self.owner, self.valid.spec, digest);
-            if diff::differs(&service, self.seen.service.as_ref().map(|(live, _)| live)) {
-                children.push(Child::Service(Box::new(service)));
-            }
-            children.extend(self.apply_autoscaler(digest));
-        }
         children
     }
 
