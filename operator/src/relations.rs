@@ -48,11 +48,15 @@ pub fn of_pod(pod: &Pod) -> Option<Target> {
     target(kind, name, &pod.namespace()?)
 }
 
-/// A Dataset is awaited by itself, by runs that learn from it and by Datasets that test on it.
+/// A Dataset is awaited by itself, by runs that learn from it and have not ended, and by Datasets that
+/// test on it.
 pub fn of_dataset(changed: &Dataset, runs: &Store<TrainingRun>, datasets: &Store<Dataset>) -> Vec<Target> {
     let name = changed.name_any();
     let learning = runs
-        .state_filter(|run| same_namespace(run, changed) && run.spec.dataset_ref.name == name)
+        .state_filter(|run| {
+            let ended = run.status.as_ref().is_some_and(|s| s.completion_time.is_some());
+            !ended && same_namespace(run, changed) && run.spec.dataset_ref.name == name
+        })
         .into_iter()
         .map(|run| Target::TrainingRun(ObjectRef::from_obj(&*run)));
     let testing = datasets

@@ -58,7 +58,9 @@ fn at<K: Resource<DynamicType = ()>>(name: &str) -> ObjectRef<K> {
 
 #[test]
 fn a_dataset_wakes_its_runs_and_those_that_test_on_it() {
-    let runs = stored(vec![run("a", "mine", false), run("b", "other", false)]);
+    let mut ended = run("a", "ended", true);
+    ended.status.as_mut().unwrap().completion_time = Some(object(json!("2026-01-01T00:00:00Z")));
+    let runs = stored(vec![run("a", "mine", false), run("b", "other", false), ended]);
     let datasets = stored(vec![dataset("a", "uses", Some("data")), dataset("b", "uses", Some("data"))]);
     let targets = of_dataset(&dataset("a", "data", None), &runs, &datasets);
     assert_eq!(

@@ -339,3 +339,32 @@ fn an_autoscaler_that_cannot_work_is_named_with_its_field_and_the_fix() {
         }
     }
 }
+
+#[test]
+fn who_waits_for_a_dataset_is_told_the_same_at_every_step_of_it() {
+    let facts = |status: serde_json::Value| {
+        let dataset: vitrine_crds::Dataset = serde_json::from_value(serde_json::json!({
+            "apiVersion": "vitrine.dev/v1alpha1", "kind": "Dataset",
+            "metadata": {"name": "d", "generation": 2},
+            "spec": {"source": {"pvc": {"claimName": "c"}, "files": {"features": "f"}}, "schema": {"text": ["t"]}},
+            "status": status,
+        }))
+        .unwrap();
+        vitrine_plan::dataset::facts(&dataset)
+    };
+    let condition = |type_: &str, status: &str, message: &str| {
+        serde_json::json!({"type": type_, "status": status, "reason": "R", "message": message,
+            "lastTransitionTime": "2026-01-01T00:00:00Z"})
+    };
+    let of = |generation: i64, conditions: &[serde_json::Value]| {
+        facts(serde_json::json!({"observedGeneration": generation, "conditions": conditions}))
+    };
+    let queued = of(2, &[condition("Ready", "False", "Job was created")]);
+    assert_eq!(queued, of(2, &[condition("Ready", "False", "pod d-0: reading")]));
+    assert_eq!(queued, of(1, &[condition("Ready", "True", "revision 1")]), "of an older spec");
+    assert_eq!(queued, of(2, &[condition("Ready", "True", "1"), condition("Reconciling", "True", "2")]));
+    assert_eq!(queued, facts(serde_json::Value::Null));
+    let stalled =
+        of(2, &[condition("Ready", "False", "x"), condition("Stalled", "True", "line 3 is broken")]);
+    assert!(matches!(&stalled, Reference::NotReady(why) if why.contains("line 3 is broken")), "{stalled:?}");
+}

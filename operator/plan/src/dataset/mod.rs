@@ -13,7 +13,7 @@ use vitrine_contract::is_digest;
 use vitrine_contract::report::{Ingested, Outcome};
 use vitrine_contract::template::Template;
 use vitrine_crds::condition::ConditionType;
-use vitrine_crds::condition::{Reason, Truth, find, is_true};
+use vitrine_crds::condition::{Reason, find, is_true};
 use vitrine_crds::{Dataset, DatasetStatus, dataset};
 
 use crate::attempt::{self, Attempt};
@@ -42,18 +42,20 @@ const SOON: Requeue = Requeue::After(Duration::from_secs(1));
 pub fn facts(object: &Dataset) -> Reference<DatasetFacts> {
     let name = object.name_any();
     let not_ready = |why: &str| Reference::NotReady(format!("Dataset {name} is not ready: {why}"));
-    let Some(status) = &object.status else { return not_ready("it was not visited yet") };
+    // one sentence for all of its progress: who waits would else be written at each step of it
+    let at_work = || not_ready("the snapshot of its newest spec is not made yet");
+    let Some(status) = &object.status else { return at_work() };
     if status.observed_generation != object.metadata.generation {
-        return not_ready("its newest spec was not visited yet");
+        return at_work();
     }
-    if !is_true(&status.conditions, ConditionType::Ready) {
-        let ready = find(&status.conditions, ConditionType::Ready);
-        return not_ready(ready.map_or("it has no snapshot yet", |c| c.message.as_str()));
+    let words = |of| find(&status.conditions, of).map_or("", |c| c.message.as_str());
+    if is_true(&status.conditions, ConditionType::Stalled) {
+        return not_ready(words(ConditionType::Stalled));
     }
-    if let Some(busy) = find(&status.conditions, ConditionType::Reconciling)
-        && busy.status == Truth::True.as_str()
+    if !is_true(&status.conditions, ConditionType::Ready)
+        || is_true(&status.conditions, ConditionType::Reconciling)
     {
-        return not_ready(&busy.message);
+        return at_work();
     }
     let (Some(revision), Some(digest), Some(snapshot_digest)) =
         (status.revision, status.digest.clone(), status.snapshot_digest.clone())
