@@ -146,10 +146,10 @@ fn every_pod_fits_pod_security_restricted_and_holds_no_api_token() {
 fn siblings_find_each_other_on_a_port_of_their_own_with_a_token_that_opens_nothing_else() {
     let children = serve_children(SERVE);
     let [
+        Child::Service(public),
         Child::ConfigMap(config),
         Child::Service(siblings),
         Child::Deployment(deployment),
-        Child::Service(public),
     ] = children.as_slice()
     else {
         panic!("{children:#?}")
@@ -195,7 +195,7 @@ fn the_longest_name_still_makes_a_service_for_siblings() {
     let seen =
         ModelDeploymentObserved { stable: Some(version(3, "m", 0.8)), ..ModelDeploymentObserved::default() };
     let children = model_deployment::plan(&object, &seen, &policy(), &at(0)).apply;
-    let Child::Service(siblings) = &children[1] else { panic!("{children:#?}") };
+    let Child::Service(siblings) = &children[2] else { panic!("{children:#?}") };
     // a Service's name is a DNS label
     assert_eq!(siblings.metadata.name.as_deref().unwrap().len(), 63);
 }
@@ -306,7 +306,7 @@ fn the_pods_of_a_job_may_read_their_snapshot_and_a_server_its_model_only() {
     let reads = &job.metadata.annotations.as_ref().unwrap()["vitrine.dev/reads"];
     assert_eq!(*reads, format!("{},{}", facts.digest, facts.snapshot_digest));
     let serve = serve_children(SERVE);
-    let Child::Deployment(deployment) = &serve[2] else { panic!() };
+    let Child::Deployment(deployment) = &serve[3] else { panic!() };
     assert_eq!(deployment.metadata.annotations.as_ref().unwrap()["vitrine.dev/reads"], digest("m-model"));
 }
 
@@ -329,7 +329,7 @@ fn deployment_of(children: &[Child]) -> &Deployment {
 #[test]
 fn the_whole_autoscaling_reaches_kubernetes_after_the_service() {
     let children = serve_children(&format!("{SERVE}{AUTOSCALED}"));
-    assert!(matches!(children[children.len() - 2], Child::Service(_)));
+    assert!(matches!(children[0], Child::Service(_)));
     let autoscaler = json(children.last().unwrap());
     assert_eq!(autoscaler["metadata"]["name"], "shop");
     assert_eq!(autoscaler["metadata"]["ownerReferences"][0]["uid"], "uid-shop");

@@ -92,22 +92,26 @@ async fn a_first_apply_asks_nothing_and_makes_only_what_is_missing() {
 
 #[tokio::test]
 async fn what_is_ours_already_is_left_repaired_or_looked_at_again() {
-    let ours = |hash: &str, label: Value| {
+    let ours = |hash: &str, label: &str| {
         let mut meta = child_meta("s", "mine");
         meta["annotations"] = json!({names::ANNOTATION_APPLIED: hash});
-        meta["labels"][names::LABEL_MANAGED_BY] = label;
+        let labels = meta["labels"].as_object_mut().unwrap();
+        match label {
+            "" => labels.remove(names::LABEL_MANAGED_BY),
+            by => labels.insert(names::LABEL_MANAGED_BY.to_owned(), json!(by)),
+        };
         json!({"apiVersion": "v1", "kind": "Service", "metadata": meta})
     };
-    let child = || Child::Service(Box::new(object::<Service>(ours("new", json!(names::MANAGED_BY)))));
+    let child = || Child::Service(Box::new(object::<Service>(ours("new", names::MANAGED_BY))));
     for (hash, label, repaired, ends) in [
-        ("new", json!(names::MANAGED_BY), 0, true),
+        ("new", names::MANAGED_BY, 0, true),
         // decided on a cache that is behind
-        ("old", json!(names::MANAGED_BY), 0, false),
+        ("old", names::MANAGED_BY, 0, false),
         // the cache will never know it without the label
-        ("new", Value::Null, 1, true),
-        ("old", json!("somebody"), 1, true),
+        ("new", "", 1, true),
+        ("old", "somebody", 1, true),
     ] {
-        let server = with_service(ours(hash, label.clone()));
+        let server = with_service(ours(hash, label));
         let world = world_of(&server).await;
         let put = put(&world.ctx, &owner(), &child()).await;
         assert_eq!((put.is_ok(), forced(&server)), (ends, repaired), "{hash} {label}");

@@ -110,7 +110,7 @@ async fn a_job_without_its_pod_is_explained_by_its_newest_event() {
     let server = tells("FailedCreate", "Error creating: exceeded quota");
     let mut world = world(&server, Duration::from_secs(9)).await;
     world.filled.job(&old_job(&json!({"startTime": "2026-01-01T00:00:01Z"}), false));
-    let work = observe(&world.ctx, &subject(), Some("j"), false).await.unwrap();
+    let work = observe(&world.ctx, &subject(), Some("j"), Stage::Begun).await.unwrap();
     assert_eq!(work.job.unwrap().refused.as_deref(), Some("Error creating: exceeded quota"));
     let asked = reads_of_events(&server);
     assert_eq!(asked.len(), 1);
@@ -124,7 +124,7 @@ async fn a_pod_that_cannot_mount_is_explained_by_its_newest_event() {
     let mut world = world(&server, Duration::from_secs(9)).await;
     world.filled.job(&old_job(&json!({"active": 1}), false));
     world.filled.pod(&pod_of_job(&silent()));
-    let work = observe(&world.ctx, &subject(), Some("j"), false).await.unwrap();
+    let work = observe(&world.ctx, &subject(), Some("j"), Stage::Begun).await.unwrap();
     assert_eq!(work.job.unwrap().refused, None, "it has a pod");
     assert_eq!(work.pods[0].unmounted.as_deref(), Some("secret \"tokens\" not found"));
     let asked = reads_of_events(&server);
@@ -161,7 +161,7 @@ async fn no_event_is_read_while_nothing_hangs() {
         if let Some(status) = pod {
             world.filled.pod(&pod_of_job(status));
         }
-        observe(&world.ctx, &subject(), Some("j"), settled).await.unwrap();
+        observe(&world.ctx, &subject(), Some("j"), Stage::of(settled, Some("j"), Some("j"))).await.unwrap();
         assert_eq!(reads_of_events(&server), Vec::<String>::new(), "{job:?} {pod:?} {settled}");
     }
 }
@@ -171,7 +171,7 @@ async fn events_that_may_not_be_read_stop_nothing() {
     let server = Server::new(|_| crate::testing::refusal(403, "Forbidden"));
     let mut world = world(&server, Duration::from_secs(9)).await;
     world.filled.job(&old_job(&json!({}), false));
-    let work = observe(&world.ctx, &subject(), Some("j"), false).await.unwrap();
+    let work = observe(&world.ctx, &subject(), Some("j"), Stage::Begun).await.unwrap();
     assert_eq!((work.job.unwrap().refused, reads_of_events(&server).len()), (None, 1));
 }
 

@@ -97,11 +97,10 @@ impl Board {
         let key = (plural, object.namespace().unwrap_or_default(), object.name_any());
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = all.entry(key).or_default();
-        match came_true(object) {
-            true => {
-                entry.get_or_insert_with(Instant::now);
-            }
-            false => *entry = None,
+        if came_true(object) {
+            entry.get_or_insert_with(Instant::now);
+        } else {
+            *entry = None;
         }
     }
 
