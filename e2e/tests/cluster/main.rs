@@ -20,6 +20,7 @@ mod rollout;
 mod security;
 mod sources;
 mod tenants;
+mod upgrade;
 
 use serde_json::Value;
 use vitrine_e2e::kubectl::text;
