@@ -27,6 +27,8 @@ pub const KEYS: &str = "/openid/v1/jwks";
 /// How often they are read again: keys change every few months, and a restart of the control plane
 /// with new ones is the rare case that this bounds.
 const REREAD: Duration = Duration::from_mins(10);
+/// How often they are read while none was readable yet.
+const UNTIL_FIRST: Duration = Duration::from_secs(30);
 /// Longest time of a read.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// Reads at start before the work begins without keys.
@@ -89,7 +91,8 @@ impl Known {
 pub async fn keep_reading(ctx: &Context, queues: &Queues) {
     let mut readable = ctx.issuer.get().is_some();
     loop {
-        tokio::time::sleep(jitter(REREAD)).await;
+        let wait = if ctx.issuer.get().is_some() { REREAD } else { UNTIL_FIRST };
+        tokio::time::sleep(jitter(wait)).await;
         match read(&ctx.client).await {
             Ok(issuer) => {
                 if ctx.issuer.set(issuer) {

@@ -215,7 +215,7 @@ async fn reconcile(parts: &Parts, stop: &CancellationToken) -> Result<Ended, Fai
         election.release().await;
         return stopped_or(stop, "the election ended");
     }
-    let ctx = Arc::new(lead(parts, caches).await?);
+    let ctx = Arc::new(lead(parts, caches, stop).await?);
     let ended = work(
         parts,
         &ctx,
@@ -242,13 +242,13 @@ fn stopped_or(stop: &CancellationToken, what: &str) -> Result<Ended, Failure> {
 }
 
 /// Takes the epoch: from here on an older leader cannot write to the registry any more.
-async fn lead(parts: &Parts, caches: Caches) -> Result<Context, Failure> {
+async fn lead(parts: &Parts, caches: Caches, stop: &CancellationToken) -> Result<Context, Failure> {
     let epoch = parts.registry.take_epoch().await?;
     parts.metrics.leads(true);
     tracing::info!(epoch, "leading");
     let issuer = Known::default();
     // before the first plan, which would otherwise be made a second time
-    issuer.read(&parts.client).await;
+    until(stop, issuer.read(&parts.client)).await;
     Ok(Context {
         issuer,
         client: parts.client.clone(),

@@ -145,8 +145,8 @@ pub enum Child {
     ScaleDeployment {
         /// Name of the Deployment.
         name: String,
-        /// UID of the Deployment; none where the same plan makes it.
-        uid: Option<String>,
+        /// UID of the Deployment.
+        uid: String,
         /// Wanted value.
         replicas: i32,
     },

@@ -17,6 +17,9 @@ use crate::plan::Requeue;
 pub const PATIENCE: i64 = 5;
 /// Longest time between two looks at a start that hangs; what ends it is watched.
 const RARELY: i64 = 300;
+/// Seconds for which an event speaks of now. Who cannot create a pod tries again, and tells so, every
+/// ten minutes at least.
+const RECENT: i64 = 900;
 /// The Job controller could not create a pod.
 const NOT_CREATED: &[&str] = &["FailedCreate"];
 /// The kubelet could not bring a volume to a pod.
@@ -57,6 +60,8 @@ impl Question {
 /// What to ask about a Job that should have a pod and has none.
 pub fn of_job(job: &JobFacts, pods: &[PodFacts], now: &Time) -> Option<Question> {
     let since = absent_since(job, pods).filter(|since| meta::later(since, PATIENCE) <= *now)?;
+    // of a pod that came and went nothing may be left: an event of before it says nothing of now
+    let since = since.max(meta::later(now, -RECENT));
     Some(Question { uid: job.uid.clone(), reasons: NOT_CREATED, since })
 }
 

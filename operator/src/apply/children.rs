@@ -96,9 +96,7 @@ pub async fn put(ctx: &Context, owner: &Owner, child: &Child) -> Result<(), Appl
             )
             .await
         }
-        Child::ScaleDeployment { name, uid, replicas } => {
-            scale(ctx, owner, name, uid.as_deref(), *replicas).await
-        }
+        Child::ScaleDeployment { name, uid, replicas } => scale(ctx, owner, name, uid, *replicas).await,
     }
 }
 
@@ -112,24 +110,30 @@ async fn apply<K: Object>(
     cache: &Children<K>,
 ) -> Result<(), ApplyError> {
     let (namespace, name) = (owner.namespace.as_str(), child.name_any());
-    let known = cache.get(namespace, &name);
-    let ours = known.is_some_and(|known| owned_by(known.meta(), &owner.uid));
-    if !ours {
-        match write(ctx, kind, plural, namespace, &first(child)).await {
-            Ok(()) => return Ok(()),
-            Err(error) if error.is_conflict() || error.is_already_exists() => {
-                let live = ctx.get_live::<K>(kind, namespace, &name).await?;
-                match met(live.as_ref(), child, &owner.uid) {
-                    Met::Done => return Ok(()),
-                    Met::Foreign => return Err(collision(kind, namespace, &name)),
-                    Met::Newer => return Err(error.into()),
-                    Met::Unlabelled => {}
-                }
-            }
-            Err(error) => return Err(error.into()),
+    let known = cache.get(namespace, &name).filter(|known| owned_by(known.meta(), &owner.uid));
+    let known = known.and_then(|known| known.uid());
+    let sent = known.as_deref().map_or_else(|| first(child), |uid| with_uid(child, uid));
+    let Err(error) = write(ctx, kind, plural, namespace, &sent).await else { return Ok(()) };
+    if !(error.is_conflict() || error.is_already_exists() || (known.is_some() && error.is_invalid())) {
+        return Err(error.into());
+    }
+    // not what the cache said: nothing, or another object, has the name
+    let live = ctx.get_live::<K>(kind, namespace, &name).await?;
+    let uid = live.as_ref().and_then(kube::ResourceExt::uid);
+    if known.is_some() && known == uid {
+        return Err(error.into());
+    }
+    match met(live.as_ref(), child, &owner.uid) {
+        Met::Done => Ok(()),
+        Met::Foreign => Err(collision(kind, namespace, &name)),
+        // its event brings the next pass
+        Met::Newer if error.is_invalid() => Ok(()),
+        Met::Newer => Err(error.into()),
+        Met::Unlabelled => {
+            let ours = with_uid(child, uid.as_deref().unwrap_or_default());
+            Ok(write(ctx, kind, plural, namespace, &ours).await?)
         }
     }
-    Ok(write(ctx, kind, plural, namespace, child).await?)
 }
 
 async fn write<K: Object>(
@@ -149,13 +153,7 @@ async fn write<K: Object>(
 
 /// Server-side applies the number of pods of a Deployment, alone and as a manager of its own: the
 /// number outlives an apply that does not name it, and the first write of an autoscaler takes it.
-async fn scale(
-    ctx: &Context,
-    owner: &Owner,
-    name: &str,
-    uid: Option<&str>,
-    replicas: i32,
-) -> Result<(), ApplyError> {
+async fn scale(ctx: &Context, owner: &Owner, name: &str, uid: &str, replicas: i32) -> Result<(), ApplyError> {
     let body = json!({
         "apiVersion": Deployment::api_version(&()),
         "kind": "Deployment",
@@ -169,10 +167,30 @@ async fn scale(
             ctx.metrics.wrote("apply", "deployments");
             Ok(())
         }
-        // gone, or another object has the name: its event brings the next pass
-        Err(error) if error.is_not_found() || error.is_conflict() => Ok(()),
-        Err(error) => Err(error.into()),
+        Err(error) => missed::<Deployment>(ctx, owner, "Deployment", name, uid, error).await,
     }
+}
+
+/// A write to an object of this UID failed. That is well if it is gone or another one has the name: its
+/// event brings the next pass. The server says the latter with 409 or, where the object exists, 422.
+async fn missed<K: Object>(
+    ctx: &Context,
+    owner: &Owner,
+    kind: &'static str,
+    name: &str,
+    uid: &str,
+    error: CallError,
+) -> Result<(), ApplyError> {
+    if error.is_not_found() || error.is_conflict() {
+        return Ok(());
+    }
+    if error.is_invalid() {
+        let live = ctx.get_live::<K>(kind, &owner.namespace, name).await?;
+        if live.and_then(|live| live.uid()).as_deref() != Some(uid) {
+            return Ok(());
+        }
+    }
+    Err(error.into())
 }
 
 /// The child as it is applied for the first time. Force takes over whatever it meets, so this one asks
@@ -183,7 +201,14 @@ fn first<K: Object>(child: &K) -> K {
     first
 }
 
-/// What a first apply met.
+/// The child as it is applied to the object with this UID, and to no other one.
+fn with_uid<K: Object>(child: &K, uid: &str) -> K {
+    let mut sent = child.clone();
+    sent.meta_mut().uid = Some(uid.to_owned());
+    sent
+}
+
+/// What an apply met in place of what the cache knew.
 #[derive(Debug, PartialEq)]
 enum Met {
     /// What was to be written: an earlier answer was lost, or the cache is behind.
@@ -252,9 +277,7 @@ async fn patch<K: Object>(
             ctx.metrics.wrote("patch", plural);
             Ok(())
         }
-        // its deletion is an event that brings the next pass
-        Err(error) if error.is_not_found() => Ok(()),
-        Err(error) => Err(error.into()),
+        Err(error) => missed::<K>(ctx, owner, kind, name, uid, error).await,
     }
 }
 

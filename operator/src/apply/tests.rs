@@ -129,8 +129,40 @@ async fn an_apply_is_forced_and_carries_the_whole_child() {
     put(&world.ctx, &owner(), &service()).await.unwrap();
     let sent: Vec<Value> = server.with_method("PATCH").into_iter().map(|s| s.body).collect();
     assert_eq!((sent.len(), forced(&server)), (1, 1));
-    assert_eq!(sent[0]["kind"], "Service");
+    assert_eq!((&sent[0]["kind"], &sent[0]["metadata"]["uid"]), (&json!("Service"), &json!("s-uid")));
     assert_eq!(sent[0]["metadata"]["ownerReferences"][0]["uid"], "mine");
+}
+
+#[tokio::test]
+async fn a_successor_that_the_cache_does_not_know_yet_is_not_taken_over() {
+    let live = |uid: &str, owner: &str| {
+        let mut meta = child_meta("s", owner);
+        meta["uid"] = json!(uid);
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": meta})
+    };
+    // what has the name now, what the server says to the cached UID, and what comes of it
+    for (now, answer, ends) in [
+        (live("new", "somebody"), refusal(422, "Invalid"), "collision"),
+        (live("new", "somebody"), refusal(409, "Conflict"), "collision"),
+        (live("s-uid", "mine"), refusal(422, "Invalid"), "invalid"),
+        (json!(null), refusal(409, "Conflict"), "conflict"),
+    ] {
+        let server = Server::new(move |seen| match seen.method.as_str() {
+            "GET" if now.is_null() => refusal(404, "NotFound"),
+            "GET" => (200, now.clone()),
+            _ => answer.clone(),
+        });
+        let mut world = world_of(&server).await;
+        world.filled.service(&object(json!({"metadata": child_meta("s", "mine")})));
+        let refused = put(&world.ctx, &owner(), &service()).await.unwrap_err();
+        let seen = match &refused {
+            ApplyError::NameCollision { .. } => "collision",
+            ApplyError::Call(e) if e.is_invalid() => "invalid",
+            ApplyError::Call(e) if e.is_conflict() && e.is_retryable() => "conflict",
+            _ => "other",
+        };
+        assert_eq!((seen, server.with_method("PATCH").len()), (ends, 1), "{refused}");
+    }
 }
 
 #[tokio::test]
@@ -162,20 +194,30 @@ async fn a_successor_of_the_same_name_is_not_deleted() {
 async fn the_number_of_pods_is_applied_alone_and_by_a_manager_of_its_own() {
     let server = Server::new(usual);
     let world = world_of(&server).await;
-    let scale = |uid: Option<&str>| Child::ScaleDeployment {
-        name: "d".into(),
-        uid: uid.map(str::to_owned),
-        replicas: 3,
-    };
-    put(&world.ctx, &owner(), &scale(Some("u"))).await.unwrap();
+    let scale = || Child::ScaleDeployment { name: "d".into(), uid: "u".into(), replicas: 3 };
+    put(&world.ctx, &owner(), &scale()).await.unwrap();
     let sent = server.with_method("PATCH").remove(0);
     assert_eq!(sent.body["metadata"], json!({"name": "d", "namespace": "a", "uid": "u"}));
     assert_eq!(sent.body["spec"], json!({"replicas": 3}));
     assert!(sent.query.contains("fieldManager=vitrine-operator-replicas"), "{}", sent.query);
     assert!(sent.query.contains("force=true"), "{}", sent.query);
     // gone since, or another one of that name
-    for refused in [refusal(404, "NotFound"), refusal(409, "Conflict")] {
-        let server = Server::new(move |_| refused.clone());
-        put(&world_of(&server).await.ctx, &owner(), &scale(Some("u"))).await.unwrap();
+    let suspend = || Child::SuspendJob { name: "d".into(), uid: "u".into(), suspend: true };
+    for (refused, uid, well) in [
+        (refusal(404, "NotFound"), "", true),
+        (refusal(409, "Conflict"), "", true),
+        (refusal(422, "Invalid"), "other", true),
+        (refusal(422, "Invalid"), "u", false),
+    ] {
+        let server = Server::new(move |seen| match seen.method.as_str() {
+            "GET" => (
+                200,
+                json!({"metadata": {"name": "d", "namespace": "a", "uid": uid}, "spec": {"selector": {}, "template": {}}}),
+            ),
+            _ => refused.clone(),
+        });
+        let world = world_of(&server).await;
+        assert_eq!(put(&world.ctx, &owner(), &scale()).await.is_ok(), well);
+        assert_eq!(put(&world.ctx, &owner(), &suspend()).await.is_ok(), well);
     }
 }

@@ -92,7 +92,7 @@ fn tells(reason: &'static str, note: &'static str) -> Server {
             return usual(seen);
         }
         let event = json!({"metadata": {"name": "e", "namespace": "a"}, "eventTime": null, "reason": reason,
-            "note": note, "deprecatedLastTimestamp": "2026-01-01T00:01:00Z"});
+            "note": note, "deprecatedLastTimestamp": Context::now()});
         (
             200,
             json!({"apiVersion": "events.k8s.io/v1", "kind": "EventList", "metadata": {}, "items": [event]}),

@@ -15,6 +15,8 @@ use super::crypto;
 const LEEWAY: u64 = 30;
 /// Longest token that is looked at, in bytes.
 const LONGEST: usize = 16 * 1024;
+/// Most characters of a name that somebody made up which are repeated to them.
+const LONGEST_NAME: usize = 64;
 
 /// Whose tokens are believed, and for which namespace.
 #[derive(Debug)]
@@ -75,7 +77,10 @@ impl Trust {
             return Err(Refusal::Invalid(format!("longer than {LONGEST} bytes")));
         }
         let kid = decode_header(token).map_err(invalid)?.kid.unwrap_or_default();
-        let (algorithm, key) = self.keys.get(&kid).ok_or(Refusal::UnknownKey(kid))?;
+        let (algorithm, key) = self
+            .keys
+            .get(&kid)
+            .ok_or_else(|| Refusal::UnknownKey(kid.chars().take(LONGEST_NAME).collect()))?;
         let mut wanted = Validation::new(*algorithm);
         wanted.leeway = LEEWAY;
         wanted.validate_nbf = true;

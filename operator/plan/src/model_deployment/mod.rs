@@ -71,7 +71,9 @@ pub fn plan(
     let choice = rollout::choose(object, seen);
     let case = Case { object, owner, seen, policy, valid, choice, now };
     if let Some(message) = case.foreign() {
-        return status::invalid(object, Reason::NameCollision, &message, &case.now);
+        // what has the name is not ours and not watched: nothing tells that it went
+        let refused = status::invalid(object, Reason::NameCollision, &message, &case.now);
+        return Plan { requeue: crate::job::COLLISION, ..refused };
     }
     case.plan()
 }
@@ -322,14 +324,17 @@ impl Case<'_> {
             children.extend(self.siblings(&target.digest));
             children.extend(self.apply_target(&target.digest, wanted));
         }
-        if let Some(serving) = self.keeper().filter(|s| self.live_config(&s.digest).is_none()) {
-            // its running pods do not need the config, the ones after them do
+        if let Some(serving) = self.keeper() {
+            // its running pods do not need the config, the ones after them do, and they need today's
+            // address and keys of the gateway
             let config = self.config(serving.version, &serving.digest);
             let config = match kept::read(&serving.live) {
                 Some(kept) => kept.config(config),
                 None => config,
             };
-            children.push(Child::ConfigMap(Box::new(config)));
+            if diff::differs(&config, self.live_config(&serving.digest)) {
+                children.push(Child::ConfigMap(Box::new(config)));
+            }
         }
         if let Some(siblings) = self.keeper().and_then(|s| self.siblings(&s.digest)) {
             children.push(siblings);

@@ -7,8 +7,10 @@
 //!
 //! `spec.replicas` is then no part of the applied Deployment. An apply that stops naming a field
 //! resets it, unless somebody else holds it: [`Child::ScaleDeployment`] writes as another field
-//! manager and goes before the first such apply.
+//! manager and goes before the first such apply. So a Deployment is made with its number, which the
+//! pass after that hands over: a crash at any point loses none.
 
+use k8s_openapi::api::apps::v1::Deployment;
 use vitrine_crds::autoscaling::Autoscaling;
 use vitrine_crds::names;
 
@@ -16,9 +18,6 @@ use super::{Case, Wanted};
 use crate::diff;
 use crate::facts::DeploymentFacts;
 use crate::plan::Child;
-
-/// Pods of a Deployment that was made without a number.
-const API_DEFAULT: i32 = 1;
 
 impl Case<'_> {
     pub(super) fn autoscaling(&self) -> Option<&Autoscaling> {
@@ -71,12 +70,11 @@ impl Case<'_> {
             Some(live) if differs && !is_marked(live) => children.insert(0, self.scale(live)),
             Some(live) if live.replicas != self.replicas_of(digest) => children.push(self.scale(live)),
             Some(_) => {}
-            None if self.replicas_of(digest) == API_DEFAULT => {}
-            None => children.push(Child::ScaleDeployment {
-                name: super::children::name(&self.owner, digest),
-                uid: None,
-                replicas: self.replicas_of(digest),
-            }),
+            // made with its number in one write, which cannot be lost half-way; handed over next
+            None => {
+                let first = numbered(wanted.deployment.clone(), self.replicas_of(digest));
+                children = vec![Child::Deployment(Box::new(first))];
+            }
         }
         children
     }
@@ -90,10 +88,21 @@ impl Case<'_> {
     fn scale(&self, live: &DeploymentFacts) -> Child {
         Child::ScaleDeployment {
             name: live.name.clone(),
-            uid: Some(live.uid.clone()),
+            uid: live.uid.clone(),
             replicas: self.replicas_of(&live.digest),
         }
     }
+}
+
+/// The Deployment with its number, and without the mark of one that has none.
+fn numbered(mut deployment: Deployment, replicas: i32) -> Deployment {
+    if let Some(annotations) = &mut deployment.metadata.annotations {
+        annotations.remove(names::ANNOTATION_AUTOSCALED);
+    }
+    if let Some(spec) = &mut deployment.spec {
+        spec.replicas = Some(replicas);
+    }
+    diff::with_hash(deployment)
 }
 
 /// Was the Deployment applied without a number?

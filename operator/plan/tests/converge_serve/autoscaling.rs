@@ -28,16 +28,40 @@ fn writes_replicas(children: &[Child]) -> bool {
 }
 
 #[test]
-fn replicas_are_no_part_of_the_applied_deployment() {
-    for (autoscaling, named) in [(None, true), (Some((1, 4)), false)] {
-        let mut world = World::new(Some(1), None);
-        world.autoscale(autoscaling);
-        let applied = world.plan(0).apply;
-        let found = applied.iter().find_map(|c| match c {
-            Child::Deployment(d) => Some(diff::to_json(d)),
+fn a_deployment_is_made_with_its_number_which_is_then_handed_over() {
+    let applied = |world: &World| {
+        let found = world.plan(0).apply.into_iter().find_map(|c| match c {
+            Child::Deployment(d) => Some(diff::to_json(&d)),
             _ => None,
         });
-        assert_eq!(found.unwrap()["spec"].get("replicas").is_some(), named);
+        found.map(|d| d["spec"].get("replicas").cloned())
+    };
+    // SERVE asks for 2
+    for autoscaling in [None, Some((1, 4))] {
+        let mut world = World::new(Some(1), None);
+        world.autoscale(autoscaling);
+        assert_eq!(applied(&world), Some(Some(2.into())));
+        world.pass(None);
+        assert_eq!(applied(&world), autoscaling.map(|_| None), "{autoscaling:?}");
+        let hands_over =
+            matches!(world.plan(0).apply.first(), Some(Child::ScaleDeployment { replicas: 2, .. }));
+        assert_eq!(hands_over, autoscaling.is_some());
+    }
+}
+
+#[test]
+fn a_kill_at_any_write_loses_no_number() {
+    for at in 0..9 {
+        for again in 0..4 {
+            let mut world = World::new(Some(1), None);
+            world.change(|spec| spec.replicas = 3);
+            world.autoscale(Some((1, 4)));
+            world.pass(Some(at));
+            world.pass(Some(again));
+            world.settle();
+            world.quiet();
+            assert_eq!(replicas(&world, 1), 3, "killed after {at} and {again} writes");
+        }
     }
 }
 
@@ -110,6 +134,8 @@ fn a_rollout_starts_with_the_number_of_now_and_ends_with_it() {
 fn a_kill_between_traffic_and_autoscaler_is_made_good() {
     let mut world = autoscaled();
     world.challenger = Some(2);
+    world.pass(None);
+    // its number is handed over
     world.pass(None);
     world.ready();
     // Service only

@@ -204,13 +204,9 @@ impl World {
             Child::ScaleDeployment { name, uid, replicas } => {
                 let traffic = self.service.as_ref().is_some_and(|s| name.ends_with(&selected(s)));
                 let on = self.object.spec.autoscaling.is_some();
-                // what was just made anew has no number of the autoscaler yet
-                let old = uid.is_some() && traffic;
-                let held = on && old && self.autoscaled().as_ref() == Some(name);
+                let held = on && traffic && self.autoscaled().as_ref() == Some(name);
                 let sim = self.deployments.get_mut(name).unwrap();
-                if uid.is_some() {
-                    assert_eq!(&sim.live.metadata.uid, uid);
-                }
+                assert_eq!(sim.live.metadata.uid.as_ref(), Some(uid));
                 let marks = sim.live.metadata.annotations.as_ref().unwrap();
                 let hands_over = on && !marks.contains_key(names::ANNOTATION_AUTOSCALED);
                 assert!(sim.replicas() != *replicas || hands_over, "a write that changes nothing");
