@@ -196,3 +196,27 @@ fn the_same_manifests_applied_again_change_nothing() {
     assert_eq!(versions(), before, "neither a generation nor a resource version moved");
     story.end();
 }
+
+#[test]
+fn a_service_whose_name_is_taken_is_left_alone_and_nothing_is_started_until_the_name_is_free() {
+    let story = Story::begin("taken");
+    story.apply(
+        "{apiVersion: v1, kind: Service, metadata: {name: serve}, spec: {selector: {app: mine}, ports: [{port: 80}]}}",
+    );
+    let theirs = story.get(&["service/serve"]);
+    story.apply(&dataset("products"));
+    story.apply(&Run::default().yaml());
+    story.apply(&deployment("serve", 1));
+    let serve = story.wait_reason("mdep/serve", "Stalled", "True", "NameCollision", 240);
+    let (_, _, message) = condition(&serve, "Stalled");
+    assert!(message.contains("Service") && message.contains("serve"), "{message}");
+    let now = story.get(&["service/serve"]);
+    for kept in ["/spec", "/metadata/ownerReferences", "/metadata/labels", "/metadata/resourceVersion"] {
+        assert_eq!(now.pointer(kept), theirs.pointer(kept), "{kept}");
+    }
+    assert_eq!(story.list(&["deployments"]).len(), 0, "nothing is started for an address that cannot be had");
+    kubectl(&["-n", &story.ns, "delete", "service/serve", "--timeout=30s"]);
+    story.wait_for("mdep/serve", "Ready", 240);
+    assert_eq!(text(&story.get(&["service/serve"]), "/metadata/ownerReferences/0/name"), "serve");
+    story.end();
+}
