@@ -17,7 +17,7 @@ const BODY: &str =
 const SCALE_MANAGER: &str = "vitrine-operator-replicas";
 
 /// A ModelDeployment between 1 and 3 pods that asks for little and counts every millicore of it.
-fn autoscaled() -> String {
+pub fn autoscaled() -> String {
     let target = "{type: Utilization, averageUtilization: 20}";
     let metrics = format!("[{{type: Resource, resource: {{name: cpu, target: {target}}}}}]");
     format!(

@@ -4,12 +4,13 @@ use std::process::Command;
 
 use serde_json::Value;
 use vitrine_e2e::audit;
-use vitrine_e2e::kubectl::{kubectl, text, try_kubectl};
+use vitrine_e2e::kubectl::{kubectl, number, text, try_kubectl};
 use vitrine_e2e::operator;
 use vitrine_e2e::prober::Prober;
 use vitrine_e2e::story::Story;
 use vitrine_e2e::wait::{pause, seconds, until};
 
+use crate::autoscaling::autoscaled;
 use crate::{address, served};
 
 const BODY: &str = r#"{"designation": "jeu de plateau", "description": "pour deux joueurs"}"#;
@@ -99,6 +100,27 @@ fn pods_are_replaced_and_added_while_the_operator_is_away_and_predictions_go_on(
     let writes: Vec<_> =
         audit::writes(audit::since(mark, audit::OPERATOR)).into_iter().filter(here).collect();
     assert!(writes.is_empty(), "{writes:#?}");
+    story.end();
+}
+
+#[test]
+fn an_autoscaler_goes_from_one_pod_to_three_while_the_operator_is_away() {
+    let story = Story::begin("sib-scaler");
+    served(&story, 1);
+    story.apply(&autoscaled());
+    let least = || number(&story.get(&["hpa/serve"]), "/spec/minReplicas");
+    until("the autoscaler", seconds(60), || if least() == Some(1) { Ok(()) } else { Err("none yet".into()) });
+    story.wait_for("mdep/serve", "Ready", 60);
+    let first = all_ready(&story, 1);
+    operator::scale(0);
+    // what the autoscaler may not go below is what it brings at once, without any load
+    kubectl(&["-n", &story.ns, "patch", "hpa/serve", "--type=merge", "-p", r#"{"spec":{"minReplicas":3}}"#]);
+    let grown = all_ready(&story, 3);
+    came_from_siblings(&story, &grown, &first);
+    operator::scale(1);
+    until("the autoscaler as it was asked for", seconds(60), || {
+        if least() == Some(1) { Ok(()) } else { Err(format!("at least {:?} pods", least())) }
+    });
     story.end();
 }
 
