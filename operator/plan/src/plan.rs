@@ -30,6 +30,18 @@ pub struct Plan<S> {
     pub requeue: Requeue,
 }
 
+impl<S: Clone> Plan<S> {
+    /// Leaves the stored status as it is. For plans that only write to the registry: the next pass
+    /// follows at once, and tells what is true then.
+    #[must_use]
+    pub fn untold(self, stored: Option<&S>) -> Self {
+        match stored {
+            Some(status) => Self { status: status.clone(), events: vec![], ..self },
+            None => self,
+        }
+    }
+}
+
 /// A write to the registry; every one is idempotent.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RegistryOp {

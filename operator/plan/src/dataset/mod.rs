@@ -239,7 +239,7 @@ impl Case<'_> {
         }
         let built = job::build(&self.owner, &self.valid, name, self.fixed_test(), self.policy);
         let apply = jobs::create(config, live, built);
-        let message = format!("Job {name} was created (attempt {})", attempt.number);
+        let message = status::queued(&attempt);
         let outlook =
             Outlook { attempt: Some(attempt), ..Outlook::new(Phase::Working(Reason::Queued, message)) };
         let mut plan = self.rest(status::build(self.object, self.seen, outlook, &self.now), PROGRESS);
@@ -274,7 +274,7 @@ impl Case<'_> {
             attempt_key: key.to_owned(),
             report: report.clone(),
         }];
-        plan
+        plan.untold(self.status())
     }
 
     fn collides(&self, kind: &str, name: &str) -> Plan<DatasetStatus> {

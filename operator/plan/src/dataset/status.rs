@@ -49,6 +49,11 @@ impl Outlook {
     }
 }
 
+/// The sentence of a Job that was created and has not started.
+pub fn queued(attempt: &Attempt) -> String {
+    format!("Job {} was created (attempt {})", attempt.job_name, attempt.number)
+}
+
 /// The outlook of a Job that works, waits or has just ended.
 pub fn of_active(seen: &DatasetObserved, attempt: &Attempt, subject: &Subject) -> Outlook {
     let name = &attempt.job_name;
@@ -75,7 +80,8 @@ pub fn of_active(seen: &DatasetObserved, attempt: &Attempt, subject: &Subject) -
         _ if seen.job.as_ref().is_some_and(|j| j.suspended) => {
             Phase::Working(Reason::Queued, format!("Job {name} is suspended until its queue admits it"))
         }
-        _ => Phase::Working(Reason::Queued, format!("Job {name} is about to start its pod")),
+        // the words of its creation, so that nothing is written while nothing happens
+        _ => Phase::Working(Reason::Queued, queued(attempt)),
     };
     let lost = |c: &&LastFailure| c.reason == Reason::SourceNotFound.as_str() || source::not_mounted(c);
     let claim = cause.as_ref().filter(lost);

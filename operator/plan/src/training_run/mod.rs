@@ -204,7 +204,7 @@ impl Case<'_> {
             who_uid: self.owner.uid.clone(),
             why: why.to_owned(),
         }];
-        plan
+        plan.untold(self.object.status.as_ref())
     }
 
     /// No version is registered yet.
@@ -355,7 +355,7 @@ impl Case<'_> {
             trainer_image: inputs.trainer_image,
             report: report.clone(),
         }))];
-        plan
+        plan.untold(self.object.status.as_ref())
     }
 
     fn breaks(&self, what: &str) -> Plan<TrainingRunStatus> {

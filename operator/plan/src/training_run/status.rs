@@ -39,6 +39,11 @@ pub struct Outlook {
     failure: Option<LastFailure>,
 }
 
+/// The sentence of a Job that was created and has not started.
+fn about_to_start(attempt: &Attempt) -> String {
+    format!("Job {} was created (attempt {})", attempt.job_name, attempt.number)
+}
+
 impl Outlook {
     fn new(reason: Reason, message: &str) -> Self {
         Self {
@@ -63,7 +68,7 @@ impl Outlook {
 
     /// The Job was created.
     pub fn queued(attempt: &Attempt, inputs: Inputs) -> Self {
-        let message = format!("Job {} was created (attempt {})", attempt.job_name, attempt.number);
+        let message = about_to_start(attempt);
         Self { attempt: Some(attempt.clone()), inputs: Some(inputs), ..Self::new(Reason::Queued, &message) }
     }
 
@@ -105,7 +110,8 @@ pub fn of_active(
         (None, Some(pod)) if pod.phase == "Failed" => {
             (Reason::Training, format!("Job {name} tries again after pod {} failed", pod.name))
         }
-        _ => (Reason::Queued, format!("Job {name} is about to start its pod")),
+        // the words of its creation, so that nothing is written while nothing happens
+        _ => (Reason::Queued, about_to_start(attempt)),
     };
     Outlook {
         attempt: Some(attempt.clone()),
