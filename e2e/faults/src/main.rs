@@ -115,9 +115,14 @@ fn conclude(report: &Report) -> Result<()> {
             println!("    {line}");
         }
     }
+    println!("not injected: {} of {}", report.runs - report.injected.min(report.runs), report.runs);
     println!("violations by invariant: {:?}", runner::by_invariant(report));
     println!("RESULT {}", report.line());
     if report.findings.is_empty() {
+        // faults that never happen find nothing
+        if report.runs > 3 && report.injected == 0 {
+            bail!("no fault happened in any of {} runs", report.runs);
+        }
         return Ok(());
     }
     bail!("{} of {} runs violated an invariant", report.findings.len(), report.runs)

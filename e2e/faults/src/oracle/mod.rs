@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 use vitrine_crds::names::LABEL_OWNER_UID;
 
+use crate::operator::Exit;
 use crate::proxy::Entry;
 use dump::{Flat, Stored, differences};
 
@@ -34,6 +35,10 @@ pub struct Evidence {
     pub orphans: Vec<String>,
     /// Objects of somebody else that were changed.
     pub harmed: Vec<String>,
+    /// Ends of the operator that nothing explains.
+    pub exits: Vec<Exit>,
+    /// Requests for which it has no right.
+    pub forbidden: Vec<String>,
     /// Log of the operator.
     pub text: String,
     /// Resident memory of the operator in bytes.
@@ -95,6 +100,7 @@ pub fn judge(found: &Evidence, wanted: Option<&Reference>) -> Vec<Violation> {
     spec_untouched(found, &mut all);
     bounded(found, wanted, &mut all);
     panics(found, &mut all);
+    rights(found, &mut all);
     all
 }
 
@@ -287,10 +293,20 @@ pub fn patience(refused: usize, millis: u64) -> Option<Violation> {
     (refused > most).then_some(Violation { invariant: "I12", what })
 }
 
-/// I13: no panic.
+/// I13: no panic, and no end that no fault explains.
 fn panics(found: &Evidence, all: &mut Vec<Violation>) {
     if let Some(line) = found.text.lines().find(|l| l.contains("panicked at")) {
         all.push(Violation { invariant: "I13", what: format!("{line:.300}") });
+    }
+    all.extend(found.exits.iter().map(|exit| Violation { invariant: "I13", what: exit.to_string() }));
+}
+
+/// I17: the operator has every right that it uses.
+fn rights(found: &Evidence, all: &mut Vec<Violation>) {
+    let asked: BTreeSet<&String> = found.forbidden.iter().collect();
+    if !asked.is_empty() {
+        let shown: Vec<_> = asked.iter().take(5).collect();
+        all.push(Violation { invariant: "I17", what: format!("the operator has no right to {shown:?}") });
     }
 }
 
@@ -299,6 +315,8 @@ mod tests {
     use super::*;
     use crate::proxy::call::Call;
     use serde_json::json;
+    use std::process::ExitStatus;
+    use std::time::Duration;
 
     fn entry(verb: &'static str, resource: &str, code: u16, body: Value) -> Entry {
         let call = Call { verb, resource: resource.into(), namespace: "n".into(), name: String::new() };
@@ -347,6 +365,16 @@ mod tests {
             ..Evidence::default()
         };
         assert_eq!(invariants(&found), ["I3", "I10", "I13"]);
+    }
+
+    #[test]
+    fn an_unexplained_end_and_a_missing_right_are_seen() {
+        let found = Evidence {
+            exits: vec![Exit { status: ExitStatus::default(), after: Duration::ZERO, log: String::new() }],
+            forbidden: vec!["get /api/v1/secrets".into(); 2],
+            ..Evidence::default()
+        };
+        assert_eq!(invariants(&found), ["I13", "I17"]);
     }
 
     #[test]
