@@ -197,13 +197,14 @@ pub async fn leaders(plan: &Plan, only: Option<Story>) -> Result<Report> {
     fastrand::Rng::with_seed(plan.seed).shuffle(&mut stories);
     stories.truncate(plan.sample.unwrap_or(usize::MAX));
     for story in stories {
-        let violations = c4::play(&mut stage, story, &reference, plan.quiet).await?;
-        let seen: Vec<String> = violations.iter().map(ToString::to_string).collect();
-        eprintln!("{} {story:?} {seen:#?}", if seen.is_empty() { "ok" } else { "VIOLATED" });
+        let played = c4::play(&mut stage, story, &reference, plan.quiet).await?;
+        let seen: Vec<String> = played.violations.iter().map(ToString::to_string).collect();
+        let missed = if played.happened { "" } else { " (it did not happen)" };
+        eprintln!("{} {story:?}{missed} {seen:#?}", if seen.is_empty() { "ok" } else { "VIOLATED" });
         report.runs += 1;
-        report.injected += 1;
+        report.injected += usize::from(played.happened);
         if !seen.is_empty() {
-            report.findings.push((format!("--story {story:?}"), seen));
+            report.findings.push((format!("--story {}", story.name()), seen));
         }
     }
     report.seconds = started.elapsed().as_secs_f64();
