@@ -224,7 +224,7 @@ pub async fn collect(run: &mut Run<'_>, trouble: Option<String>) -> Result<Evide
         stored,
         log: run.operator.proxy.log(),
         arrived: run.operator.proxy.arrived(),
-        resident: run.operator.resident(),
+        resident: Some(run.operator.peak()),
         harmed: run.harmed().await?,
         trouble,
         ..Evidence::default()

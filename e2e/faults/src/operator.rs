@@ -30,6 +30,8 @@ pub struct Operator {
     /// Whether a failpoint may end the process that runs.
     failpoint: bool,
     exits: Vec<Exit>,
+    /// Most resident memory of its processes so far, in bytes.
+    peak: u64,
     started: Instant,
 }
 
@@ -126,6 +128,7 @@ impl Operator {
             starts: 0,
             failpoint: false,
             exits: Vec::new(),
+            peak: 0,
             started: Instant::now(),
         })
     }
@@ -193,6 +196,7 @@ impl Operator {
     pub fn kill(&mut self) {
         // an end before that is not ours
         self.running();
+        self.peak();
         self.process = None;
     }
 
@@ -238,10 +242,15 @@ impl Operator {
         text.lines().map(str::to_owned).collect()
     }
 
-    /// Resident memory in bytes.
-    pub fn resident(&self) -> Option<u64> {
+    /// Most resident memory of any of its processes in bytes; of one that a fault ended nothing is known.
+    pub fn peak(&mut self) -> u64 {
+        self.peak = self.peak.max(self.most().unwrap_or_default());
+        self.peak
+    }
+
+    fn most(&self) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()?)).ok()?;
-        let line = status.lines().find(|l| l.starts_with("VmRSS:"))?;
+        let line = status.lines().find(|l| l.starts_with("VmHWM:"))?;
         Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
     }
 }

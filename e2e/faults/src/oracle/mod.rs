@@ -10,7 +10,7 @@ use vitrine_crds::names::LABEL_OWNER_UID;
 
 use crate::operator::Exit;
 use crate::proxy::Entry;
-use dump::{Flat, Stored, differences};
+use dump::{Flat, Noise, Stored, differences};
 
 /// Most resident memory of an operator (I12).
 const MEMORY: u64 = 128 << 20;
@@ -41,7 +41,7 @@ pub struct Evidence {
     pub forbidden: Vec<String>,
     /// Log of the operator.
     pub text: String,
-    /// Resident memory of the operator in bytes.
+    /// Most resident memory of a process of the operator in bytes.
     pub resident: Option<u64>,
     /// Why the end state was not reached or not kept.
     pub trouble: Option<String>,
@@ -53,15 +53,13 @@ pub struct Reference {
     /// Its evidence.
     pub evidence: Evidence,
     /// Paths that differ from run to run.
-    pub noise: BTreeSet<String>,
+    pub noise: Noise,
 }
 
 impl Reference {
     /// From two runs without faults.
     pub fn learn(first: Evidence, second: &Evidence) -> Self {
-        let paths: BTreeSet<&String> = first.flat.keys().chain(second.flat.keys()).collect();
-        let noise =
-            paths.into_iter().filter(|p| first.flat.get(*p) != second.flat.get(*p)).cloned().collect();
+        let noise = Noise::between(&first.flat, &second.flat);
         Self { evidence: first, noise }
     }
 }
@@ -412,6 +410,11 @@ mod tests {
         let of = |a: &str, b: &str| Evidence { flat: flat(a, b), ..Evidence::default() };
         let reference = Reference::learn(of("1", "x"), &of("1", "y"));
         assert!(judge(&of("1", "z"), Some(&reference)).is_empty());
+        let mut lacking = of("1", "z");
+        lacking.flat.remove("b");
+        assert_eq!(judge(&lacking, Some(&reference)).len(), 1, "noise excuses no absence");
+        let reference_lacks = Reference::learn(of("1", "x"), &lacking);
+        assert!(judge(&lacking, Some(&reference_lacks)).is_empty());
         let seen = judge(&of("2", "z"), Some(&reference));
         assert_eq!(seen[0].invariant, "I1");
         assert!(seen[0].what.contains("a: 2, not 1"), "{seen:?}");
