@@ -8,7 +8,8 @@ use anyhow::{Context as _, Result};
 use serde_json::json;
 
 use crate::campaign::c4::{self, Story};
-use crate::campaign::{Campaign, Case, c8, undecodable};
+use crate::campaign::c8::{self, Poison};
+use crate::campaign::{Campaign, Case, undecodable};
 use crate::case::{Outcome, run};
 use crate::oracle::Reference;
 use crate::rig::Programs;
@@ -211,28 +212,33 @@ pub async fn leaders(plan: &Plan, only: Option<Story>) -> Result<Report> {
     Ok(report)
 }
 
-/// C8: every poison once.
-pub async fn poison(plan: &Plan) -> Result<Report> {
+/// C8: every poison once, or `only` one again.
+pub async fn poison(plan: &Plan, only: Option<Poison>) -> Result<Report> {
     let started = Instant::now();
     let mut stage = Stage::start(&plan.programs, Duration::ZERO).await?;
     let mut poisons = c8::poisons();
     fastrand::Rng::with_seed(plan.seed).shuffle(&mut poisons);
     poisons.truncate(plan.sample.unwrap_or(usize::MAX));
+    if let Some(only) = only {
+        poisons = vec![only];
+    }
     let mut tally = c8::play(&mut stage, &poisons, plan.quiet).await?;
     let unreadable = undecodable::play(&mut stage, plan.quiet).await?;
     if !unreadable.is_empty() {
         tally.wrong.push(("unreadable".into(), unreadable.iter().map(ToString::to_string).collect()));
     }
     eprintln!(
-        "{} poisons: {} refused when applied, {} answered in status",
+        "{} poisons: {} refused when applied, {} answered in status, {} changed nothing",
         poisons.len(),
         tally.refused,
-        tally.answered
+        tally.answered,
+        tally.unchanged
     );
     Ok(Report {
         campaign: "c8".into(),
         runs: poisons.len() + 1,
-        injected: tally.refused + tally.answered,
+        // and the objects that cannot be read
+        injected: tally.refused + tally.answered + 1,
         findings: tally.wrong,
         seconds: started.elapsed().as_secs_f64(),
         ..Report::default()
