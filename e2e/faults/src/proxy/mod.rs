@@ -240,7 +240,8 @@ async fn accept(proxy: Proxy, listener: TcpListener) {
         tokio::spawn(async move {
             let service = service_fn(move |request| {
                 let proxy = proxy.clone();
-                async move { proxy.handle(request).await }
+                // a task of its own: what was sent is carried out and noted, also if the sender ends meanwhile
+                async move { tokio::spawn(async move { proxy.handle(request).await }).await? }
             });
             // an error is a connection that we or the operator ended: both are meant
             let _ = hyper::server::conn::http1::Builder::new()
