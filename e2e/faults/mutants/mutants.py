@@ -1,6 +1,7 @@
 """The mutants: what is broken, where, and the part of a campaign that must notice it.
 
-`changes`: (file, text that stands there exactly once, text instead).
+`changes`: (file, text that stands there exactly once, text instead). `expect`: the invariant that must be
+found violated.
 """
 import json
 
@@ -21,6 +22,7 @@ def rule(verb, resource, point, action, skip=0, times=1):
 MUTANTS = [
     {
         "name": "generate-name",
+        "expect": "I2",
         "broken": "Jobs get a name from the apiserver instead of one that follows from their inputs",
         "changes": [(
             OPERATOR + "apply/children.rs",
@@ -34,6 +36,7 @@ MUTANTS = [
     },
     {
         "name": "no-uid-check-on-already-exists",
+        "expect": "I1",
         "broken": "a Job that exists counts as ours, whoever owns it",
         "changes": [
             (OPERATOR + "apply/children.rs",
@@ -46,6 +49,7 @@ MUTANTS = [
     },
     {
         "name": "unfenced-registration",
+        "expect": "I1",
         "broken": "the registry takes writes of an older leader",
         "changes": [(
             OPERATOR + "registry/apply.rs",
@@ -56,6 +60,7 @@ MUTANTS = [
     },
     {
         "name": "ready-without-probe",
+        "expect": "I1",
         "broken": "serving pods count as ready before digest and probes are verified",
         "changes": [(
             PLAN + "model_deployment/children.rs",
@@ -66,6 +71,7 @@ MUTANTS = [
     },
     {
         "name": "status-only-idempotence",
+        "expect": "I2",
         "broken": "which Job is the current one follows from status alone",
         "changes": [(
             PLAN + "attempt.rs",
@@ -76,6 +82,7 @@ MUTANTS = [
     },
     {
         "name": "no-owner-check",
+        "expect": "I1",
         "broken": "a first apply takes over what it meets",
         "changes": [
             (OPERATOR + "apply/children.rs", "    if !ours {", "    if !ours && namespace.is_empty() {"),
@@ -87,6 +94,7 @@ MUTANTS = [
     },
     {
         "name": "delete-without-precondition",
+        "expect": "I3",
         "broken": "a delete does not name the UID of what it means",
         "changes": [(
             OPERATOR + "apply/children.rs",
@@ -97,6 +105,7 @@ MUTANTS = [
     },
     {
         "name": "timestamp-in-status",
+        "expect": "I1",
         "broken": "status holds the time of the last pass",
         "changes": [(
             PLAN + "dataset/status.rs",
@@ -107,16 +116,18 @@ MUTANTS = [
     },
     {
         "name": "watch-error-swallowed",
+        "expect": "I1",
         "broken": "a watch that failed is not opened again",
         "changes": [(
             OPERATOR + "watch.rs",
             "                continue;\n            }\n        };\n        match decode(event) {",
             "                std::future::pending::<()>().await;\n                continue;\n            }\n        };\n        match decode(event) {",
         )],
-        "campaign": repro("deploy", lags=[{"resource": "deployments", "step": 2, "millis": 200, "how": "lost"}]),
+        "campaign": repro("deploy", lags=[{"resource": "deployments", "step": 4, "millis": 1500, "how": "lost"}]),
     },
     {
         "name": "unbounded-retry",
+        "expect": "I12",
         "broken": "what failed is tried again at once",
         "changes": [
             (OPERATOR + "backoff.rs", "    (!left.is_zero()).then_some(left)\n",

@@ -5,6 +5,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
+use tokio::task::JoinHandle;
+
 use crate::oracle::dump::{flat, objects, stored};
 use crate::oracle::{Evidence, Reference, Violation, judge, patience};
 use crate::proxy::gate::Drop;
@@ -14,6 +16,9 @@ use crate::workload::Workload;
 
 /// Longest time until what belongs to deleted resources is gone.
 const SWEEP: Duration = Duration::from_secs(20);
+/// Milliseconds without an apiserver after which a leader may give up: it does 16 s after the start of its
+/// last renewal, which may lie 8 s back.
+const LEASE_LOST: u64 = 8_000;
 
 /// What goes wrong in a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,9 +118,11 @@ pub async fn run(
     if trouble.is_none() {
         trouble = run.settle(quiet).await.err().map(|e| format!("{e:#}"));
     }
-    let happened =
-        run.operator.proxy.rules_left() == 0 && (faults.failpoint.is_none() || run.operator.starts() > 1);
-    let evidence = collect(&mut run, trouble).await?;
+    let happened = happened(&run, faults);
+    let mut evidence = collect(&mut run, trouble).await?;
+    if faults.outage.is_some_and(|(_, millis)| millis >= LEASE_LOST) {
+        evidence.exits.retain(|exit| !exit.is_deposed());
+    }
     let mut violations = judge(&evidence, reference);
     if let Some((_, millis)) = faults.outage {
         violations.extend(patience(run.operator.proxy.refused(), millis));
@@ -133,47 +140,66 @@ pub async fn run(
     Ok(outcome)
 }
 
-/// The workload's steps, with what begins at one of them.
+/// Is there evidence of each fault? One that met nothing proves nothing.
+fn happened(run: &Run<'_>, faults: &Faults) -> bool {
+    let proxy = &run.operator.proxy;
+    let cut_off = faults.outage.is_none() || proxy.refused() + proxy.gates().broken() > 0;
+    let late = |lag: &Lag| proxy.gates().injected(&lag.resource) > 0;
+    proxy.rules_left() == 0
+        && (faults.failpoint.is_none() || run.operator.starts() > 1)
+        && cut_off
+        && faults.lags.iter().all(late)
+}
+
+/// The workload's steps, with what begins at one of them; returns when what began has ended too.
 async fn steps(
     run: &mut Run<'_>,
     workload: &Workload,
     faults: &Faults,
     before: &mut (usize, usize),
 ) -> Result<()> {
+    let mut faulty: Vec<JoinHandle<Result<()>>> = Vec::new();
     for (number, step) in workload.steps.iter().enumerate() {
         if number == workload.shared {
             *before = (run.operator.proxy.log().len(), run.operator.failpoints().len());
         }
         for lag in faults.lags.iter().filter(|l| l.step == number) {
-            begin(run, lag)?;
+            faulty.push(begin(run, lag).await?);
         }
         if let Some((_, millis)) = faults.outage.filter(|(step, _)| *step == number) {
             let proxy = run.operator.proxy.clone();
             proxy.set_down(true);
-            tokio::spawn(async move {
+            faulty.push(tokio::spawn(async move {
                 tokio::time::sleep(Duration::from_millis(millis)).await;
                 proxy.set_down(false);
-            });
+                Ok(())
+            }));
         }
         run.step(step).await.with_context(|| format!("step {number}: {step:?}"))?;
+    }
+    for fault in faulty {
+        fault.await??;
     }
     Ok(())
 }
 
 /// A watch begins to lag, and ends to in its time.
-fn begin(run: &mut Run<'_>, lag: &Lag) -> Result<()> {
+async fn begin(run: &mut Run<'_>, lag: &Lag) -> Result<JoinHandle<Result<()>>> {
     let (proxy, lag) = (run.operator.proxy.clone(), lag.clone());
     if lag.how == How::Lost {
         proxy.gates().drop_events(Drop { resource: lag.resource.clone(), ..Drop::default() });
     } else {
-        proxy.gates().freeze(&lag.resource);
+        proxy.freeze(&lag.resource).await?;
     }
     if lag.how == How::FrozenRestart {
         run.operator.kill();
         run.operator.start(None)?;
     }
-    tokio::spawn(async move {
+    Ok(tokio::spawn(async move {
         tokio::time::sleep(Duration::from_millis(lag.millis)).await;
+        if lag.how == How::FrozenRestart {
+            proxy.count_stale(&lag.resource).await?;
+        }
         if lag.how == How::Lost {
             proxy.add(Rule::nth("watch", &lag.resource, 1, Point::Before, Action::gone()));
         }
@@ -181,8 +207,8 @@ fn begin(run: &mut Run<'_>, lag: &Lag) -> Result<()> {
         if lag.how == How::Lost {
             proxy.gates().cut(&lag.resource);
         }
-    });
-    Ok(())
+        Ok(())
+    }))
 }
 
 /// Collects the evidence of a run, then deletes everything and looks at what is left.
@@ -198,7 +224,7 @@ pub async fn collect(run: &mut Run<'_>, trouble: Option<String>) -> Result<Evide
         stored,
         log: run.operator.proxy.log(),
         arrived: run.operator.proxy.arrived(),
-        resident: run.operator.resident(),
+        resident: Some(run.operator.peak()),
         harmed: run.harmed().await?,
         trouble,
         ..Evidence::default()
@@ -212,6 +238,8 @@ pub async fn collect(run: &mut Run<'_>, trouble: Option<String>) -> Result<Evide
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    evidence.exits = run.operator.exits();
+    evidence.forbidden = run.forbidden()?;
     evidence.text = run.operator.log();
     Ok(evidence)
 }

@@ -50,6 +50,9 @@ struct Cli {
     /// Only this story of C4.
     #[arg(long)]
     story: Option<Story>,
+    /// Only this poison of C8, as a finding printed it.
+    #[arg(long, value_name = "JSON")]
+    poison: Option<String>,
     /// Ends after so many findings.
     #[arg(long, default_value_t = 20)]
     stop_after: usize,
@@ -80,7 +83,7 @@ async fn main() -> Result<()> {
         stop_after: cli.stop_after,
     };
     let report = tokio::select! {
-        report = run(&plan, cli.campaign, cli.story, cli.repro.as_deref()) => report?,
+        report = run(&plan, cli.campaign, cli.story, cli.repro.as_deref(), cli.poison.as_deref()) => report?,
         // what was started is ended and what was written is removed on the way out
         () = told_to_stop() => bail!("stopped"),
     };
@@ -95,14 +98,23 @@ async fn told_to_stop() {
     }
 }
 
-async fn run(plan: &Plan, campaign: Campaign, story: Option<Story>, repro: Option<&str>) -> Result<Report> {
+async fn run(
+    plan: &Plan,
+    campaign: Campaign,
+    story: Option<Story>,
+    repro: Option<&str>,
+    poison: Option<&str>,
+) -> Result<Report> {
     if let Some(text) = repro {
         let case: Case = serde_json::from_str(text).context("--repro takes the JSON of a finding")?;
         return runner::again(plan, &case).await;
     }
     match campaign {
         Campaign::C4 => runner::leaders(plan, story).await,
-        Campaign::C8 => runner::poison(plan).await,
+        Campaign::C8 => {
+            let only = poison.map(serde_json::from_str).transpose();
+            runner::poison(plan, only.context("--poison takes the JSON of a finding")?).await
+        }
         of_cases => runner::campaign(plan, of_cases).await,
     }
 }
@@ -115,9 +127,14 @@ fn conclude(report: &Report) -> Result<()> {
             println!("    {line}");
         }
     }
+    println!("not injected: {} of {}", report.runs - report.injected.min(report.runs), report.runs);
     println!("violations by invariant: {:?}", runner::by_invariant(report));
     println!("RESULT {}", report.line());
     if report.findings.is_empty() {
+        // faults that never happen find nothing
+        if report.runs > 3 && report.injected == 0 {
+            bail!("no fault happened in any of {} runs", report.runs);
+        }
         return Ok(());
     }
     bail!("{} of {} runs violated an invariant", report.findings.len(), report.runs)

@@ -1,14 +1,16 @@
 //! The operator under test: the real program, with its own folders and its own proxy.
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use rustix::process::Signal;
 
 use crate::process::Process;
 use crate::proxy::Proxy;
-use crate::rig::{Programs, Rig, SYSTEM, client, free_port, kubeconfig_of};
+use crate::rig::{Programs, Rig, SYSTEM, client, free_port, kubeconfig_of, tail};
 
 /// Longest time for the operator to lead.
 const START: Duration = Duration::from_secs(40);
@@ -25,6 +27,42 @@ pub struct Operator {
     http: u16,
     process: Option<Process>,
     starts: u32,
+    /// Whether a failpoint may end the process that runs.
+    failpoint: bool,
+    exits: Vec<Exit>,
+    /// Most resident memory of its processes so far, in bytes.
+    peak: u64,
+    started: Instant,
+}
+
+/// An end of the process that nothing explains: no kill of a rule or a failpoint, and nobody waited for it.
+#[derive(Clone, Debug)]
+pub struct Exit {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Time since the operator was prepared.
+    pub after: Duration,
+    /// The end of its log.
+    pub log: String,
+}
+
+impl Exit {
+    /// Did it say that it no longer leads?
+    pub fn is_deposed(&self) -> bool {
+        self.log.contains("no longer leads")
+    }
+}
+
+impl std::fmt::Display for Exit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let last = self.log.lines().last().unwrap_or_default();
+        write!(
+            f,
+            "the operator ended by itself after {:.1} s ({}): {last:.300}",
+            self.after.as_secs_f64(),
+            self.status
+        )
+    }
 }
 
 /// How an operator is started.
@@ -79,7 +117,20 @@ impl Operator {
         let kubeconfig = kubeconfig_of(&proxy.url(), None, &rig.token);
         let Launch { args, env, http } = launch(&dir, name, &kubeconfig)?;
         let program = programs.operator.clone();
-        Ok(Self { proxy, dir, program, args, env, http, process: None, starts: 0 })
+        Ok(Self {
+            proxy,
+            dir,
+            program,
+            args,
+            env,
+            http,
+            process: None,
+            starts: 0,
+            failpoint: false,
+            exits: Vec::new(),
+            peak: 0,
+            started: Instant::now(),
+        })
     }
 
     /// Starts the process; `failpoint` as in the operator's `failpoints.rs`.
@@ -91,6 +142,7 @@ impl Operator {
         let process = Process::start(&self.program, &self.args, &env, &self.log_path())?;
         self.proxy.set_victim(process.pid());
         self.process = Some(process);
+        self.failpoint = failpoint.is_some_and(|order| order.ends_with(":kill"));
         self.starts += 1;
         Ok(())
     }
@@ -104,9 +156,23 @@ impl Operator {
         Ok(true)
     }
 
-    /// Does it run?
+    /// Does it run? An end that is seen here first is noted, unless a fault made it.
     pub fn running(&mut self) -> bool {
-        self.process.as_mut().is_some_and(|p| p.ended().is_none())
+        let Some(process) = self.process.as_mut() else { return false };
+        let Some(status) = process.ended() else { return true };
+        self.process = None;
+        let killed = status.signal() == Some(Signal::KILL.as_raw());
+        let meant = killed && (self.proxy.take_kill() || std::mem::take(&mut self.failpoint));
+        if !meant {
+            self.exits.push(Exit { status, after: self.started.elapsed(), log: tail(&self.log_path()) });
+        }
+        false
+    }
+
+    /// Ends that nothing explains.
+    pub fn exits(&mut self) -> Vec<Exit> {
+        self.running();
+        self.exits.clone()
     }
 
     /// How often it was started.
@@ -128,12 +194,17 @@ impl Operator {
 
     /// kill -9, and waits for the end.
     pub fn kill(&mut self) {
+        // an end before that is not ours
+        self.running();
+        self.peak();
         self.process = None;
     }
 
-    /// Waits for its end.
-    pub async fn ended(&mut self, limit: Duration) -> Result<std::process::ExitStatus> {
-        self.process.as_mut().context("the operator does not run")?.wait(limit).await
+    /// Waits for its end, which is meant to come.
+    pub async fn ended(&mut self, limit: Duration) -> Result<ExitStatus> {
+        let status = self.process.as_mut().context("the operator does not run")?.wait(limit).await?;
+        self.process = None;
+        Ok(status)
     }
 
     /// Waits until it leads.
@@ -143,9 +214,9 @@ impl Operator {
             if self.metric("vitrine_leader").await == Some(1.0) {
                 return Ok(());
             }
-            anyhow::ensure!(self.running(), "the operator ended: {}", crate::rig::tail(&self.log_path()));
+            anyhow::ensure!(self.running(), "the operator ended: {}", tail(&self.log_path()));
             let late = tokio::time::Instant::now() > end;
-            anyhow::ensure!(!late, "the operator does not lead: {}", crate::rig::tail(&self.log_path()));
+            anyhow::ensure!(!late, "the operator does not lead: {}", tail(&self.log_path()));
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -171,10 +242,15 @@ impl Operator {
         text.lines().map(str::to_owned).collect()
     }
 
-    /// Resident memory in bytes.
-    pub fn resident(&self) -> Option<u64> {
+    /// Most resident memory of any of its processes in bytes; of one that a fault ended nothing is known.
+    pub fn peak(&mut self) -> u64 {
+        self.peak = self.peak.max(self.most().unwrap_or_default());
+        self.peak
+    }
+
+    fn most(&self) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()?)).ok()?;
-        let line = status.lines().find(|l| l.starts_with("VmRSS:"))?;
+        let line = status.lines().find(|l| l.starts_with("VmHWM:"))?;
         Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
     }
 }

@@ -2,6 +2,8 @@
 //! that no script should play (garbage collection, namespaces, service accounts). No kubelet, no
 //! scheduler, no Job or Deployment controller: [`crate::completer`] stands for them.
 
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,7 +15,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use kube::discovery::ApiResource;
 use kube::{Client, Config, ResourceExt as _};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::pki;
@@ -112,6 +114,24 @@ impl Rig {
         Ok(Self { admin, url, ca: pki.ca, token, dir, _parts: parts })
     }
 
+    fn audit_path(&self) -> PathBuf {
+        self.dir.path().join("audit.log")
+    }
+
+    /// Length of the audit log.
+    pub fn audit_length(&self) -> u64 {
+        std::fs::metadata(self.audit_path()).map(|m| m.len()).unwrap_or_default()
+    }
+
+    /// What the operator asked for without a right to it, in the audit log from a length on. Refusals by
+    /// admission (a quota, a namespace that goes) are none: there the request was authorized.
+    pub fn forbidden(&self, from: u64) -> Result<Vec<String>> {
+        let mut file = File::open(self.audit_path()).context("the audit log")?;
+        file.seek(SeekFrom::Start(from))?;
+        let lines = BufReader::new(file).lines();
+        Ok(lines.map_while(Result::ok).filter_map(|line| unauthorized(&line)).collect())
+    }
+
     /// Makes a namespace; returns its UID when pods can be made in it.
     pub async fn namespace(&self, name: &str) -> Result<String> {
         let api = Api::<Namespace>::all(self.admin.clone());
@@ -123,6 +143,16 @@ impl Rig {
             .await?;
         Ok(made.uid().unwrap_or_default())
     }
+}
+
+/// The request of a line of the audit log, if it is the operator's and no role allows it.
+fn unauthorized(line: &str) -> Option<String> {
+    let event: Value = serde_json::from_str(line).ok()?;
+    let ours = event["user"]["username"] == format!("system:serviceaccount:{SYSTEM}:{ACCOUNT}");
+    if !ours || event["annotations"]["authorization.k8s.io/decision"] != "forbid" {
+        return None;
+    }
+    Some(format!("{} {}", event["verb"].as_str()?, event["requestURI"].as_str()?))
 }
 
 /// A client of the apiserver.
@@ -315,4 +345,22 @@ async fn apply_document(admin: &Client, document: &str) -> Result<()> {
     };
     api.patch(&name, &PatchParams::apply("rig").force(), &Patch::Apply(&object)).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_right_is_told_from_a_refused_admission() {
+        let event = |user: &str, decision: &str| {
+            let event = json!({"verb": "create", "requestURI": "/api/v1/namespaces/n/pods", "responseStatus": {"code": 403},
+                "user": {"username": user}, "annotations": {"authorization.k8s.io/decision": decision}});
+            unauthorized(&event.to_string())
+        };
+        let operator = "system:serviceaccount:vitrine-system:vitrine";
+        assert_eq!(event(operator, "forbid").as_deref(), Some("create /api/v1/namespaces/n/pods"));
+        assert_eq!(event(operator, "allow"), None);
+        assert_eq!(event("system:serviceaccount:n:default", "forbid"), None);
+    }
 }

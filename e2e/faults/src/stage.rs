@@ -43,6 +43,8 @@ pub struct Run<'a> {
     pub namespace_uid: String,
     /// Objects of somebody else: plural, name, resource version.
     foreign: Vec<(&'static str, String, Value)>,
+    /// Length of the audit log at its beginning.
+    audited: u64,
     started: Instant,
 }
 
@@ -84,6 +86,7 @@ impl Stage {
         let leases = Api::<Lease>::namespaced(self.rig.admin.clone(), SYSTEM);
         leases.delete_collection(&DeleteParams::default(), &ListParams::default()).await?;
         let folder = self.rig.dir.path().join(&namespace);
+        let audited = self.rig.audit_length();
         let operator = Operator::new(&self.rig, &self.programs, "operator", Some(&folder)).await?;
         Ok(Run {
             stage: self,
@@ -91,6 +94,7 @@ impl Stage {
             namespace,
             namespace_uid,
             foreign: Vec::new(),
+            audited,
             started: Instant::now(),
         })
     }
@@ -174,12 +178,10 @@ impl Run<'_> {
             }
             Step::ForeignJob(plural, name) => self.foreign_job(plural, name).await,
             Step::Freeze(resource, frozen) => {
-                let gates = self.operator.proxy.gates();
                 if *frozen {
-                    gates.freeze(resource);
-                } else {
-                    gates.thaw(resource);
+                    return self.operator.proxy.freeze(resource).await;
                 }
+                self.operator.proxy.gates().thaw(resource);
                 Ok(())
             }
             Step::Gone => self.until("everything to be gone", async |run| run.nothing_left().await).await,
@@ -203,6 +205,11 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Requests for which the operator has no right, as the apiserver says.
+    pub fn forbidden(&self) -> Result<Vec<String>> {
+        self.stage.rig.forbidden(self.audited)
+    }
+
     /// Objects of somebody else that were changed or removed.
     pub async fn harmed(&self) -> Result<Vec<String>> {
         let mut harmed = Vec::new();
@@ -214,7 +221,8 @@ impl Run<'_> {
         Ok(harmed)
     }
 
-    async fn apply(&self, manifest: &Value) -> Result<()> {
+    /// Applies a manifest, whether the operator runs or not.
+    pub async fn apply(&self, manifest: &Value) -> Result<()> {
         let kind = manifest["kind"].as_str().unwrap_or_default();
         let plural = KINDS.iter().find(|k| k.2 == kind).map(|k| k.0).context("an unknown kind")?;
         let name = manifest["metadata"]["name"].as_str().unwrap_or_default();

@@ -2,10 +2,12 @@
 //! and nonsense; then the change is taken back. What the apiserver takes, the operator must answer in
 //! status; nothing else may change; and what was taken back must be as before. After Acto (SOSP'23).
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::case::collect;
@@ -13,15 +15,18 @@ use crate::oracle::{Violation, judge};
 use crate::stage::{Run, Stage, holds};
 use crate::workload::{self, Step};
 
+/// What is poisoned.
+const VICTIMS: [(&str, &str); 2] = [("datasets", "victim"), ("modeldeployments", "victim")];
 /// Longest time until a change is answered in status.
 const ANSWER: Duration = Duration::from_secs(15);
 
 /// One poisoned field.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Poison {
     /// Kind.
     pub kind: String,
-    /// Path of the field below `spec`.
+    /// Path of the field below `spec`; what is an array there, or holds keys that the user chooses, stands as
+    /// a whole in `value`.
     pub path: Vec<String>,
     /// What it is given.
     pub value: Value,
@@ -40,6 +45,8 @@ pub struct Tally {
     pub refused: usize,
     /// Taken and answered in status.
     pub answered: usize,
+    /// Taken, but it changed nothing: not counted as a fault.
+    pub unchanged: usize,
     /// What must not be.
     pub wrong: Vec<(String, Vec<String>)>,
 }
@@ -58,7 +65,7 @@ pub fn poisons() -> Vec<Poison> {
 }
 
 fn walk(kind: &str, path: &mut Vec<String>, schema: &Value, all: &mut Vec<Poison>) {
-    for value in values(schema) {
+    for value in values(schema).into_iter().chain(inner(schema)) {
         if !path.is_empty() {
             all.push(Poison { kind: kind.to_owned(), path: path.clone(), value });
         }
@@ -67,6 +74,45 @@ fn walk(kind: &str, path: &mut Vec<String>, schema: &Value, all: &mut Vec<Poison
         path.push(name.clone());
         walk(kind, path, child, all);
         path.pop();
+    }
+}
+
+/// What lies within an array, as an array of one, and within a map, under one key. A merge patch cannot
+/// reach into an array, so each of these replaces the whole field.
+fn inner(schema: &Value) -> Vec<Value> {
+    let mut all: Vec<Value> = whole(&schema["items"]).into_iter().map(|v| json!([v])).collect();
+    all.extend(whole(&schema["additionalProperties"]).into_iter().map(|v| json!({"key": v})));
+    all
+}
+
+/// Poisons of a value itself and of every field of it, the other required fields filled in.
+fn whole(schema: &Value) -> Vec<Value> {
+    if !schema.is_object() {
+        return Vec::new();
+    }
+    let mut all: Vec<Value> = values(schema).into_iter().chain(inner(schema)).collect();
+    let required = filled(schema);
+    for (name, child) in schema["properties"].as_object().into_iter().flatten() {
+        for value in whole(child) {
+            let mut object = required.clone();
+            object[name.as_str()] = value;
+            all.push(object);
+        }
+    }
+    all
+}
+
+/// The least value that the schema's structure admits.
+fn filled(schema: &Value) -> Value {
+    match schema["type"].as_str().unwrap_or_default() {
+        "object" => {
+            let required = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            Value::Object(required.map(|n| (n.to_owned(), filled(&schema["properties"][n]))).collect())
+        }
+        "array" => json!([]),
+        "integer" | "number" => schema.get("minimum").cloned().unwrap_or_else(|| json!(1)),
+        "boolean" => json!(true),
+        _ => schema["enum"].get(0).cloned().unwrap_or_else(|| json!("x")),
     }
 }
 
@@ -129,21 +175,28 @@ pub async fn play(stage: &mut Stage, poisons: &[Poison], quiet: Duration) -> Res
     for manifest in [workload::dataset("victim", "X.csv"), fixed] {
         run.step(&Step::Apply(manifest)).await?;
     }
-    let victims = [("datasets", "victim"), ("modeldeployments", "victim")];
-    for (plural, name) in victims {
+    for (plural, name) in VICTIMS {
         run.step(&Step::Condition(plural, name, "Ready", "True", "")).await?;
     }
     let before = bystanders(&run).await?;
     let mut tally = Tally::default();
     for (number, poison) in poisons.iter().enumerate() {
+        let children = children(&run).await?;
         let wrong = match poison.kind.as_str() {
             "TrainingRun" => new_run(&mut run, poison, number, &mut tally).await?,
             "Dataset" => change(&mut run, "datasets", poison, &mut tally).await?,
             _ => change(&mut run, "modeldeployments", poison, &mut tally).await?,
         };
+        let wrong = match wrong {
+            // an image that came up stays until the next rollout, also when it is named no more
+            None if poison.path == ["server", "image"] => None,
+            None => restored(&mut run, &children).await?,
+            wrong => wrong,
+        };
         if let Some(wrong) = wrong {
             eprintln!("    VIOLATED {poison}: {wrong}");
-            tally.wrong.push((poison.to_string(), vec![wrong]));
+            let again = format!("--poison '{}'", serde_json::to_string(poison)?);
+            tally.wrong.push((again, vec![wrong]));
         }
     }
     let trouble = run.settle(quiet).await.err().map(|e| format!("{e:#}"));
@@ -160,6 +213,62 @@ pub async fn play(stage: &mut Stage, poisons: &[Poison], quiet: Duration) -> Res
     Ok(tally)
 }
 
+/// What the operator made for ModelDeployments, and what it says of the victims, without times. Training
+/// attempts are left out: a poison may well be worth a new one.
+async fn children(run: &Run<'_>) -> Result<BTreeMap<String, Value>> {
+    let mut all = BTreeMap::new();
+    for plural in ["deployments", "services"] {
+        for object in run.api(plural).list(&ListParams::default()).await? {
+            let key = format!("{plural}/{}", object.metadata.name.clone().unwrap_or_default());
+            all.insert(key, object.data["spec"].clone());
+        }
+    }
+    for (plural, name) in VICTIMS {
+        let object = run.get(plural, name).await?;
+        let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+        let told = conditions.map(|c| json!([c["type"], c["status"], c["reason"]])).collect();
+        all.insert(format!("{plural}/{name}"), told);
+    }
+    Ok(all)
+}
+
+/// Waits until children and conditions are what they were before the poison.
+async fn restored(run: &mut Run<'_>, before: &BTreeMap<String, Value>) -> Result<Option<String>> {
+    let end = Instant::now() + ANSWER;
+    loop {
+        let now = children(run).await?;
+        if now == *before {
+            return Ok(None);
+        }
+        if Instant::now() > end {
+            let mut changed = Vec::new();
+            differ("", &json!(now), &json!(before), &mut changed);
+            return Ok(Some(format!("I1: not as before the poison: {}", changed.join("; "))));
+        }
+        run.operator.ensure()?;
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+}
+
+/// The places in which two values differ, with both.
+fn differ(path: &str, now: &Value, before: &Value, all: &mut Vec<String>) {
+    match (now, before) {
+        (a, b) if a == b => {}
+        (Value::Object(a), Value::Object(b)) => {
+            let keys: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+            for key in keys {
+                differ(&format!("{path}/{key}"), &now[key], &before[key], all);
+            }
+        }
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+            for (i, (now, before)) in a.iter().zip(b).enumerate() {
+                differ(&format!("{path}/{i}"), now, before, all);
+            }
+        }
+        (now, before) => all.push(format!("{path} is {now}, was {before}")),
+    }
+}
+
 /// Status of what nobody poisons.
 async fn bystanders(run: &Run<'_>) -> Result<Value> {
     let mut all = Map::new();
@@ -169,12 +278,13 @@ async fn bystanders(run: &Run<'_>) -> Result<Value> {
     Ok(Value::Object(all))
 }
 
-/// Did the apiserver take it? A refusal must be the client's fault.
-fn taken<T>(answer: Result<T, kube::Error>) -> Result<Option<T>, String> {
+/// Did the apiserver take it? It may say that it cannot be read, is too large, or is invalid; anything else is
+/// an error of the run (a victim that is gone, a right that is missing).
+fn taken<T>(answer: Result<T, kube::Error>) -> Result<Option<T>> {
     match answer {
         Ok(object) => Ok(Some(object)),
-        Err(kube::Error::Api(status)) if (400..500).contains(&status.code) => Ok(None),
-        Err(error) => Err(format!("I9: the apiserver answered {error}")),
+        Err(kube::Error::Api(status)) if matches!(status.code, 400 | 413 | 422) => Ok(None),
+        Err(error) => Err(error).context("the apiserver neither took nor refused a poison"),
     }
 }
 
@@ -185,18 +295,20 @@ async fn change(
     poison: &Poison,
     tally: &mut Tally,
 ) -> Result<Option<String>> {
-    let before = run.get(plural, "victim").await?["spec"].clone();
+    let was = run.get(plural, "victim").await?;
+    let (before, generation) = (was["spec"].clone(), was["metadata"]["generation"].as_i64());
     let params = PatchParams { field_manager: Some("user".into()), ..PatchParams::default() };
     let api = run.api(plural);
     let answer = api.patch("victim", &params, &Patch::Merge(patch(poison, &poison.value))).await;
-    match taken(answer) {
-        Ok(Some(_)) => tally.answered += 1,
-        Ok(None) => {
-            tally.refused += 1;
-            return Ok(None);
-        }
-        Err(wrong) => return Ok(Some(wrong)),
+    let Some(object) = taken(answer)? else {
+        tally.refused += 1;
+        return Ok(None);
+    };
+    if object.metadata.generation == generation {
+        tally.unchanged += 1;
+        return Ok(None);
     }
+    tally.answered += 1;
     if let Some(wrong) = answered(run, plural, "victim").await? {
         return Ok(Some(wrong));
     }
@@ -246,14 +358,11 @@ async fn new_run(
     merge(&mut manifest, &patch(poison, &poison.value));
     let api = run.api("trainingruns");
     let Ok(manifest) = serde_json::from_value(manifest) else { return Ok(None) };
-    match taken(api.create(&PostParams::default(), &manifest).await) {
-        Ok(Some(_)) => tally.answered += 1,
-        Ok(None) => {
-            tally.refused += 1;
-            return Ok(None);
-        }
-        Err(wrong) => return Ok(Some(wrong)),
+    if taken(api.create(&PostParams::default(), &manifest).await)?.is_none() {
+        tally.refused += 1;
+        return Ok(None);
     }
+    tally.answered += 1;
     let wrong = answered(run, "trainingruns", &name).await?;
     api.delete(&name, &DeleteParams::default()).await?;
     Ok(wrong)
@@ -291,5 +400,31 @@ async fn answered(run: &mut Run<'_>, plural: &'static str, name: &str) -> Result
         }
         run.operator.ensure()?;
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arrays_and_maps_are_descended_into() {
+        let schema = json!({"type": "object", "properties": {"list": {"type": "array", "items": {
+            "type": "object", "required": ["a", "b"],
+            "properties": {"a": {"type": "string"}, "b": {"type": "boolean"}}}},
+            "map": {"type": "object", "additionalProperties": {"type": "string"}}}});
+        let mut all = Vec::new();
+        walk("K", &mut Vec::new(), &schema, &mut all);
+        let has = |path: &str, value: &Value| all.iter().any(|p| p.path == [path] && p.value == *value);
+        assert!(has("list", &json!([{"a": "../../etc", "b": true}])));
+        assert!(has("list", &json!([{"a": "x", "b": 0}])));
+        assert!(has("map", &json!({"key": "$(x)"})));
+    }
+
+    #[test]
+    fn a_poison_is_read_as_it_is_printed() {
+        let long = Poison { kind: "K".into(), path: vec!["a".into()], value: json!("a".repeat(300)) };
+        let text = serde_json::to_string(&long).unwrap();
+        assert_eq!(serde_json::from_str::<Poison>(&text).unwrap().value, long.value);
     }
 }

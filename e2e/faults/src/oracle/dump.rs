@@ -1,7 +1,7 @@
 //! The end state of a run as one comparable value: what is stored in the cluster, in the registry and
 //! among the artifacts, without what differs from run to run (UIDs, times, names made from UIDs).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use kube::api::ListParams;
@@ -96,13 +96,20 @@ pub fn flat(run: &Run<'_>, objects: &[Value], stored: &Stored) -> Flat {
         walk(&names, &path, &without_noise(object), &mut flat);
     }
     for (table, rows) in &stored.tables {
-        let mut rows: Vec<String> = rows.iter().map(|r| names.plain(&r.to_string())).collect();
+        let mut rows: Vec<Vec<(String, String)>> = rows.iter().map(|r| columns(&names, r)).collect();
         rows.sort();
         for (i, row) in rows.into_iter().enumerate() {
-            flat.insert(format!("registry/{table}/{i}"), row);
+            // one path for each column: noise in one must not hide the others
+            flat.extend(row.into_iter().map(|(name, value)| (format!("registry/{table}/{i}/{name}"), value)));
         }
     }
     flat
+}
+
+/// A row of the registry as its columns and their values.
+fn columns(names: &Names, row: &Value) -> Vec<(String, String)> {
+    let plain = |value: &Value| names.plain(&value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+    row.as_object().into_iter().flatten().map(|(name, value)| (name.clone(), plain(value))).collect()
 }
 
 /// Names and UIDs of a run with what stands for them.
@@ -202,12 +209,43 @@ fn is_time(text: &str) -> bool {
     text.len() == 20 && text.ends_with('Z') && text.as_bytes().get(10) == Some(&b'T')
 }
 
-/// Paths whose values differ, with both values; those of `noise` do not count.
-pub fn differences(found: &Flat, wanted: &Flat, noise: &std::collections::BTreeSet<String>) -> Vec<String> {
-    let paths: std::collections::BTreeSet<&String> = found.keys().chain(wanted.keys()).collect();
+/// What differs between two runs without faults.
+#[derive(Clone, Debug, Default)]
+pub struct Noise {
+    /// Paths with different values in both.
+    values: BTreeSet<String>,
+    /// Paths that one of them lacks.
+    absent: BTreeSet<String>,
+}
+
+impl Noise {
+    /// From two runs.
+    pub fn between(first: &Flat, second: &Flat) -> Self {
+        let paths: BTreeSet<&String> = first.keys().chain(second.keys()).collect();
+        let mut noise = Self::default();
+        for path in paths {
+            match (first.get(path), second.get(path)) {
+                (Some(a), Some(b)) if a == b => {}
+                (Some(_), Some(_)) => _ = noise.values.insert(path.clone()),
+                _ => _ = noise.absent.insert(path.clone()),
+            }
+        }
+        noise
+    }
+
+    /// A value that differs from run to run may differ; only what one run lacked may lack.
+    fn excuses(&self, path: &str, found: Option<&String>, wanted: Option<&String>) -> bool {
+        self.absent.contains(path) || found.is_some() && wanted.is_some() && self.values.contains(path)
+    }
+}
+
+/// Paths whose values differ, with both values, unless noise excuses it.
+pub fn differences(found: &Flat, wanted: &Flat, noise: &Noise) -> Vec<String> {
+    let paths: BTreeSet<&String> = found.keys().chain(wanted.keys()).collect();
     paths
         .into_iter()
-        .filter(|path| !noise.contains(*path) && found.get(*path) != wanted.get(*path))
+        .filter(|path| found.get(*path) != wanted.get(*path))
+        .filter(|path| !noise.excuses(path, found.get(*path), wanted.get(*path)))
         .map(|path| {
             let shown = |flat: &Flat| flat.get(path).map_or("nothing".to_owned(), |v| format!("{v:.200}"));
             format!("{path}: {}, not {}", shown(found), shown(wanted))

@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 use vitrine_crds::names::LABEL_OWNER_UID;
 
+use crate::operator::Exit;
 use crate::proxy::Entry;
-use dump::{Flat, Stored, differences};
+use dump::{Flat, Noise, Stored, differences};
 
 /// Most resident memory of an operator (I12).
 const MEMORY: u64 = 128 << 20;
@@ -34,9 +35,13 @@ pub struct Evidence {
     pub orphans: Vec<String>,
     /// Objects of somebody else that were changed.
     pub harmed: Vec<String>,
+    /// Ends of the operator that nothing explains.
+    pub exits: Vec<Exit>,
+    /// Requests for which it has no right.
+    pub forbidden: Vec<String>,
     /// Log of the operator.
     pub text: String,
-    /// Resident memory of the operator in bytes.
+    /// Most resident memory of a process of the operator in bytes.
     pub resident: Option<u64>,
     /// Why the end state was not reached or not kept.
     pub trouble: Option<String>,
@@ -48,15 +53,13 @@ pub struct Reference {
     /// Its evidence.
     pub evidence: Evidence,
     /// Paths that differ from run to run.
-    pub noise: BTreeSet<String>,
+    pub noise: Noise,
 }
 
 impl Reference {
     /// From two runs without faults.
     pub fn learn(first: Evidence, second: &Evidence) -> Self {
-        let paths: BTreeSet<&String> = first.flat.keys().chain(second.flat.keys()).collect();
-        let noise =
-            paths.into_iter().filter(|p| first.flat.get(*p) != second.flat.get(*p)).cloned().collect();
+        let noise = Noise::between(&first.flat, &second.flat);
         Self { evidence: first, noise }
     }
 }
@@ -95,6 +98,7 @@ pub fn judge(found: &Evidence, wanted: Option<&Reference>) -> Vec<Violation> {
     spec_untouched(found, &mut all);
     bounded(found, wanted, &mut all);
     panics(found, &mut all);
+    rights(found, &mut all);
     all
 }
 
@@ -287,10 +291,20 @@ pub fn patience(refused: usize, millis: u64) -> Option<Violation> {
     (refused > most).then_some(Violation { invariant: "I12", what })
 }
 
-/// I13: no panic.
+/// I13: no panic, and no end that no fault explains.
 fn panics(found: &Evidence, all: &mut Vec<Violation>) {
     if let Some(line) = found.text.lines().find(|l| l.contains("panicked at")) {
         all.push(Violation { invariant: "I13", what: format!("{line:.300}") });
+    }
+    all.extend(found.exits.iter().map(|exit| Violation { invariant: "I13", what: exit.to_string() }));
+}
+
+/// I17: the operator has every right that it uses.
+fn rights(found: &Evidence, all: &mut Vec<Violation>) {
+    let asked: BTreeSet<&String> = found.forbidden.iter().collect();
+    if !asked.is_empty() {
+        let shown: Vec<_> = asked.iter().take(5).collect();
+        all.push(Violation { invariant: "I17", what: format!("the operator has no right to {shown:?}") });
     }
 }
 
@@ -299,6 +313,8 @@ mod tests {
     use super::*;
     use crate::proxy::call::Call;
     use serde_json::json;
+    use std::process::ExitStatus;
+    use std::time::Duration;
 
     fn entry(verb: &'static str, resource: &str, code: u16, body: Value) -> Entry {
         let call = Call { verb, resource: resource.into(), namespace: "n".into(), name: String::new() };
@@ -350,6 +366,16 @@ mod tests {
     }
 
     #[test]
+    fn an_unexplained_end_and_a_missing_right_are_seen() {
+        let found = Evidence {
+            exits: vec![Exit { status: ExitStatus::default(), after: Duration::ZERO, log: String::new() }],
+            forbidden: vec!["get /api/v1/secrets".into(); 2],
+            ..Evidence::default()
+        };
+        assert_eq!(invariants(&found), ["I13", "I17"]);
+    }
+
+    #[test]
     fn a_lost_artifact_and_a_flapping_condition_are_seen() {
         let status = |s: &str| json!({"metadata": {"uid": "u"}, "status": {"conditions": [{"type": "Ready", "status": s}]}});
         let turning = |turns: usize| Evidence {
@@ -384,6 +410,11 @@ mod tests {
         let of = |a: &str, b: &str| Evidence { flat: flat(a, b), ..Evidence::default() };
         let reference = Reference::learn(of("1", "x"), &of("1", "y"));
         assert!(judge(&of("1", "z"), Some(&reference)).is_empty());
+        let mut lacking = of("1", "z");
+        lacking.flat.remove("b");
+        assert_eq!(judge(&lacking, Some(&reference)).len(), 1, "noise excuses no absence");
+        let reference_lacks = Reference::learn(of("1", "x"), &lacking);
+        assert!(judge(&lacking, Some(&reference_lacks)).is_empty());
         let seen = judge(&of("2", "z"), Some(&reference));
         assert_eq!(seen[0].invariant, "I1");
         assert!(seen[0].what.contains("a: 2, not 1"), "{seen:?}");

@@ -1,5 +1,6 @@
 //! Watches that lag: a frozen gate holds the events of a resource back and answers lists as they were;
-//! a filter drops single events.
+//! a filter drops single events. What was held, dropped or cut is counted: a fault that met no event did
+//! not happen.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,14 +24,38 @@ pub struct Drop {
 #[derive(Clone, Debug, Default)]
 pub struct Gates(Arc<Mutex<State>>);
 
+/// A list that was answered: how to ask for it again, and what the answer was.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// Resource.
+    pub resource: String,
+    /// The request without its (empty) body, with the operator's token.
+    pub head: http::request::Parts,
+    /// Body of the answer.
+    pub body: Bytes,
+    /// Whether it was given out while the gate was frozen.
+    pub given: bool,
+}
+
 #[derive(Debug, Default)]
 struct State {
     frozen: HashMap<String, watch::Sender<bool>>,
     drops: Vec<Drop>,
-    /// Newest body of each list by address.
-    lists: HashMap<String, Bytes>,
+    /// Newest answer of each list by address.
+    lists: HashMap<String, Kept>,
     /// Incremented to end all watches of a resource.
-    cuts: HashMap<String, watch::Sender<u64>>,
+    cuts: HashMap<String, watch::Sender<Cut>>,
+    /// Events held back or dropped, and old lists that were given out, by resource.
+    counts: HashMap<String, usize>,
+    /// Watches that broke.
+    broken: usize,
+}
+
+/// How watches that are open end.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cut {
+    /// The connection breaks instead of ending well.
+    breaks: bool,
 }
 
 impl Gates {
@@ -74,7 +99,32 @@ impl Gates {
     /// Ends all watches of a resource that are open now.
     pub fn cut(&self, resource: &str) {
         let mut state = self.state();
-        state.cuts.entry(resource.to_owned()).or_insert_with(|| watch::channel(0).0).send_modify(|n| *n += 1);
+        Self::cut_of(&mut state, resource).send_replace(Cut { breaks: false });
+    }
+
+    /// Breaks all watches that are open now.
+    pub fn break_all(&self) {
+        for cut in self.state().cuts.values() {
+            cut.send_replace(Cut { breaks: true });
+        }
+    }
+
+    fn cut_of<'a>(state: &'a mut State, resource: &str) -> &'a mut watch::Sender<Cut> {
+        state.cuts.entry(resource.to_owned()).or_insert_with(|| watch::channel(Cut::default()).0)
+    }
+
+    fn count(&self, resource: &str, more: usize) {
+        *self.state().counts.entry(resource.to_owned()).or_default() += more;
+    }
+
+    /// How often something about a resource was held back, dropped, or told as it was.
+    pub fn injected(&self, resource: &str) -> usize {
+        self.state().counts.get(resource).copied().unwrap_or_default()
+    }
+
+    /// How many watches broke.
+    pub fn broken(&self) -> usize {
+        self.state().broken
     }
 
     /// Is the resource's gate frozen?
@@ -93,13 +143,38 @@ impl Gates {
     }
 
     /// Remembers a list.
-    pub fn keep_list(&self, address: &str, body: &Bytes) {
-        self.state().lists.insert(address.to_owned(), body.clone());
+    pub fn keep_list(&self, address: &str, kept: Kept) {
+        self.state().lists.insert(address.to_owned(), kept);
     }
 
-    /// The list as it was.
+    /// The lists of a resource that were asked for, by address; but for the later pages of one, whose
+    /// addresses are good for that once only.
+    pub fn lists(&self, resource: &str) -> Vec<(String, Kept)> {
+        let state = self.state();
+        let of = state.lists.iter().filter(|(a, k)| k.resource == resource && !a.contains("continue="));
+        of.map(|(address, kept)| (address.clone(), kept.clone())).collect()
+    }
+
+    /// The list as it was, to be given out.
     pub fn list(&self, address: &str) -> Option<Bytes> {
-        self.state().lists.get(address).cloned()
+        let mut state = self.state();
+        let kept = state.lists.get_mut(address)?;
+        kept.given = true;
+        Some(kept.body.clone())
+    }
+
+    /// A list of the resource was given out that turned out to be old.
+    pub fn was_stale(&self, resource: &str) {
+        self.count(resource, 1);
+    }
+
+    /// The end of a watch that is cut.
+    fn end<E: From<std::io::Error>>(&self, cut: &watch::Receiver<Cut>) -> Option<Result<Bytes, E>> {
+        if !cut.borrow().breaks {
+            return None;
+        }
+        self.state().broken += 1;
+        Some(Err(std::io::Error::other("the connection breaks").into()))
     }
 
     fn drops(&self, resource: &str, line: &[u8]) -> bool {
@@ -123,20 +198,20 @@ impl Gates {
     ) -> impl Stream<Item = Result<Bytes, E>> + Send + use<S, E>
     where
         S: Stream<Item = Result<Bytes, E>> + Send + Unpin + 'static,
-        E: Send + 'static,
+        E: From<std::io::Error> + Send + 'static,
     {
         let gates = self.clone();
         let resource = resource.to_owned();
         let cut = {
             let mut state = gates.state();
-            state.cuts.entry(resource.clone()).or_insert_with(|| watch::channel(0).0).subscribe()
+            Self::cut_of(&mut state, &resource).subscribe()
         };
         let start = (body, BytesMut::new(), gates, resource, cut);
         futures::stream::unfold(start, |(mut body, mut buffer, gates, resource, mut cut)| async move {
             loop {
                 let chunk = tokio::select! {
                     chunk = body.next() => chunk,
-                    _ = cut.changed() => None,
+                    _ = cut.changed() => gates.end(&cut),
                 };
                 let chunk = match chunk? {
                     Ok(chunk) => chunk,
@@ -144,10 +219,15 @@ impl Gates {
                 };
                 buffer.extend_from_slice(&chunk);
                 let lines = whole_lines(&mut buffer);
+                if gates.is_frozen(&resource) {
+                    gates.count(&resource, news(&lines));
+                }
                 gates.opened(&resource).await;
                 let mut out = BytesMut::new();
                 for line in lines.split_inclusive(|b| *b == b'\n') {
-                    if !gates.drops(&resource, line) {
+                    if gates.drops(&resource, line) {
+                        gates.count(&resource, news(line));
+                    } else {
                         out.extend_from_slice(line);
                     }
                 }
@@ -157,6 +237,12 @@ impl Gates {
             }
         })
     }
+}
+
+/// How many of these lines tell something: a bookmark does not.
+fn news(lines: &[u8]) -> usize {
+    let told = |line: &&[u8]| !line.is_empty() && !line.starts_with(b"{\"type\":\"BOOKMARK\"");
+    lines.split(|b| *b == b'\n').filter(told).count()
 }
 
 /// Takes the whole lines out of a buffer.
@@ -184,9 +270,23 @@ mod tests {
         let mut out = Box::pin(gates.pass("jobs", body));
         let held = tokio::time::timeout(std::time::Duration::from_millis(20), out.next()).await;
         assert!(held.is_err(), "frozen");
+        assert_eq!(gates.injected("jobs"), 1);
         gates.thaw("jobs");
         assert_eq!(out.next().await.unwrap().unwrap(), "{\"type\":\"ADDED\",\"n\":\"a\"}\n");
         assert_eq!(out.next().await.unwrap().unwrap(), "{\"type\":\"DELETED\",\"n\":\"b\"}\n");
         assert!(out.next().await.is_none());
+        assert_eq!(gates.injected("jobs"), 2, "one held, one dropped");
+        assert_eq!(gates.injected("pods"), 0);
+    }
+
+    #[tokio::test]
+    async fn an_outage_breaks_open_watches_and_a_bookmark_is_no_news() {
+        let gates = Gates::default();
+        let body = futures::stream::pending::<Result<Bytes, std::io::Error>>();
+        let mut out = Box::pin(gates.pass("jobs", body));
+        gates.break_all();
+        assert!(out.next().await.unwrap().is_err());
+        assert_eq!(gates.broken(), 1);
+        assert_eq!(news(b"{\"type\":\"BOOKMARK\"}\n{\"type\":\"ADDED\"}\n"), 1);
     }
 }

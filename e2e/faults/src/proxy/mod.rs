@@ -30,7 +30,7 @@ use tokio::sync::Notify;
 
 use crate::process::signal_pid;
 use call::Call;
-use gate::Gates;
+use gate::{Gates, Kept};
 use rules::{Action, Point, Rule, Rules};
 
 type Error = std::io::Error;
@@ -73,11 +73,19 @@ struct State {
     refused: usize,
     /// Process that a rule kills.
     victim: Option<u32>,
+    /// A rule killed it, and nobody asked yet.
+    killed: bool,
     /// Kill it with the next request.
     armed: bool,
     /// Newest resource version by object, to tell writes that changed nothing.
     versions: HashMap<String, String>,
     down: bool,
+}
+
+impl State {
+    fn refuse(&mut self, call: &Call) {
+        self.refused += usize::from(!call.is_lease());
+    }
 }
 
 impl Proxy {
@@ -125,9 +133,45 @@ impl Proxy {
         self.0.released.notify_waiters();
     }
 
-    /// No connection works (or they do again).
+    /// No connection works (or they do again): no request is answered, and what is open breaks.
     pub fn set_down(&self, down: bool) {
         self.state().down = down;
+        if down {
+            self.0.gates.break_all();
+        }
+    }
+
+    /// From now on nothing about the resource is news: events are held back, and lists are answered as
+    /// they are now, not as they were when the operator last asked.
+    pub async fn freeze(&self, resource: &str) -> Result<()> {
+        self.0.gates.freeze(resource);
+        for (address, kept) in self.0.gates.lists(resource) {
+            let body = self.ask_again(&kept).await?;
+            self.0.gates.keep_list(&address, Kept { body, given: false, ..kept });
+        }
+        Ok(())
+    }
+
+    /// Counts the lists of a frozen resource that were given out and are no longer true.
+    pub async fn count_stale(&self, resource: &str) -> Result<()> {
+        for (_, kept) in self.0.gates.lists(resource).into_iter().filter(|(_, kept)| kept.given) {
+            if json_of(&self.ask_again(&kept).await?)["items"] != json_of(&kept.body)["items"] {
+                self.0.gates.was_stale(resource);
+            }
+        }
+        Ok(())
+    }
+
+    async fn ask_again(&self, kept: &Kept) -> Result<Bytes> {
+        let request = Request::from_parts(kept.head.clone(), kube::client::Body::empty());
+        let response = self.0.upstream.send(request).await?;
+        anyhow::ensure!(response.status().is_success(), "{}: {}", kept.head.uri, response.status());
+        Ok(response.into_body().collect().await?.to_bytes())
+    }
+
+    /// Did a rule kill the process since this was last asked?
+    pub fn take_kill(&self) -> bool {
+        std::mem::take(&mut self.state().killed)
     }
 
     /// Which process a rule kills.
@@ -159,6 +203,7 @@ impl Proxy {
     fn kill(&self) {
         let mut state = self.state();
         if let Some(pid) = state.victim.take() {
+            state.killed = true;
             signal_pid(pid, Signal::KILL);
         }
     }
@@ -195,7 +240,8 @@ async fn accept(proxy: Proxy, listener: TcpListener) {
         tokio::spawn(async move {
             let service = service_fn(move |request| {
                 let proxy = proxy.clone();
-                async move { proxy.handle(request).await }
+                // a task of its own: what was sent is carried out and noted, also if the sender ends meanwhile
+                async move { tokio::spawn(async move { proxy.handle(request).await }).await? }
             });
             // an error is a connection that we or the operator ended: both are meant
             let _ = hyper::server::conn::http1::Builder::new()
@@ -217,7 +263,7 @@ impl Proxy {
             let mut state = self.state();
             state.arrived += usize::from(!call.is_lease());
             if state.down {
-                state.refused += usize::from(!call.is_lease());
+                state.refuse(&call);
                 return gone();
             }
             if state.armed && !call.is_lease() {
@@ -246,17 +292,27 @@ impl Proxy {
         if call.verb == "watch" {
             self.0.gates.opened(&call.resource).await;
         }
+        let kept = (call.verb == "list").then(|| head.clone());
         let forwarded = Request::from_parts(head, kube::client::Body::from(sent.to_vec()));
         let response = self.0.upstream.send(forwarded).await.map_err(Error::other)?;
         if call.verb == "watch" {
             self.note(&call, response.status().as_u16(), &sent, &Bytes::new());
-            return Ok(self.watch(&call, response));
+            let watch = self.watch(&call, response);
+            // only now is it broken by an outage
+            return if self.is_down(&call) { gone() } else { Ok(watch) };
         }
         let (head, body) = response.into_parts();
         let body = body.collect().await.map_err(Error::other)?.to_bytes();
         self.note(&call, head.status.as_u16(), &sent, &body);
-        if call.verb == "list" && head.status.is_success() {
-            self.0.gates.keep_list(&address, &body);
+        // an outage ends what is on its way too
+        if self.is_down(&call) {
+            return gone();
+        }
+        if let Some(asked) = kept.filter(|_| head.status.is_success()) {
+            let resource = call.resource.clone();
+            self.0
+                .gates
+                .keep_list(&address, Kept { resource, head: asked, body: body.clone(), given: false });
         }
         match rule.filter(|r| r.point != Point::Before) {
             Some(rule) if rule.point == Point::After && rule.action == Action::Kill => {
@@ -270,6 +326,15 @@ impl Proxy {
             None => {}
         }
         Ok(rebuilt(&head, body))
+    }
+
+    /// Does nothing answer? Then the call is one that is refused.
+    fn is_down(&self, call: &Call) -> bool {
+        let mut state = self.state();
+        if state.down {
+            state.refuse(call);
+        }
+        state.down
     }
 
     /// The kill comes with the next request, or soon if there is none.

@@ -121,15 +121,17 @@ impl Rules {
 
     /// Counts a request and says what shall go wrong with it.
     pub fn take(&mut self, call: &Call) -> Option<Rule> {
+        let mut taken = None;
         for rule in self.0.iter_mut().filter(|r| r.times > 0 && r.covers(call)) {
+            // every rule counts every request, also one that another rule takes
             if rule.skip > 0 {
                 rule.skip -= 1;
-                continue;
+            } else if taken.is_none() {
+                rule.times -= 1;
+                taken = Some(rule.clone());
             }
-            rule.times -= 1;
-            return Some(rule.clone());
         }
-        None
+        taken
     }
 }
 
@@ -171,6 +173,17 @@ mod tests {
         assert!(rules.take(&call("create", "jobs")).is_some());
         assert_eq!(rules.left(), 0);
         assert!(rules.take(&call("create", "jobs")).is_none());
+    }
+
+    #[test]
+    fn a_request_that_one_rule_takes_counts_for_the_others() {
+        let mut rules = Rules::default();
+        for nth in [1, 3, 5] {
+            rules.add(Rule::nth("patch", "leases", nth, Point::Before, Action::Reset));
+        }
+        let taken: Vec<bool> = (0..6).map(|_| rules.take(&call("patch", "leases")).is_some()).collect();
+        assert_eq!(taken, [true, false, true, false, true, false]);
+        assert_eq!(rules.left(), 0);
     }
 
     #[test]
