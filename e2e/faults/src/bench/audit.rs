@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom};
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 use vitrine_faults::rig::{ACCOUNT, SYSTEM};
@@ -81,6 +81,8 @@ impl Audit {
     pub fn next(&mut self) -> Result<Vec<Call>> {
         let user = format!("system:serviceaccount:{SYSTEM}:{ACCOUNT}");
         let mut file = File::open(&self.path).context("the audit log")?;
+        // a log that began anew would silently hide what was written
+        ensure!(file.metadata()?.len() >= self.offset, "{} is shorter than it was", self.path.display());
         file.seek(SeekFrom::Start(self.offset))?;
         let mut reader = BufReader::new(file);
         let mut calls = Vec::new();

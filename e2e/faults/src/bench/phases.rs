@@ -112,14 +112,14 @@ impl Run<'_> {
         sheet.value("failed reconciles", used.errors - before.errors);
         let reads = |verb: &str| calls.iter().filter(|c| c.verb == verb && !c.is_lease()).count() as f64;
         sheet.gate("GET per reconcile", reads("get") / reconciles, Limit::Exactly(0.0));
-        sheet.gate("LIST after the start", reads("list"), Limit::Exactly(0.0));
+        sheet.must("LIST after the start", reads("list"), Limit::Exactly(0.0));
         let refused = calls.iter().filter(|c| c.code >= 400 && !c.is_lease()).count();
-        sheet.gate("answers 4xx and 5xx", refused as f64, Limit::Exactly(0.0));
+        sheet.must("answers 4xx and 5xx", refused as f64, Limit::Exactly(0.0));
         let counted = calls.iter().filter(|c| c.writes() && !c.is_event() && c.code < 400).count() as f64;
         let at_once = most_at_once(calls.iter().filter(|c| c.writes() && !c.is_lease()));
-        sheet.gate("writes at once, most", at_once as f64, Limit::AtMost(CONCURRENCY));
+        sheet.must("writes at once, most", at_once as f64, Limit::AtMost(CONCURRENCY));
         let own = used.writes - before.writes;
-        sheet.gate("writes: audit log - the operator's own count", counted - own, Limit::Exactly(0.0));
+        sheet.must("writes: audit log - the operator's own count", counted - own, Limit::Exactly(0.0));
         sheet.fact("calls", json!(tally(calls.iter())));
         let codes = tally_codes(&calls);
         sheet.fact("refusals", json!(codes));
@@ -137,6 +137,12 @@ impl Run<'_> {
                 1;
         }
         let total: usize = of.values().flat_map(BTreeMap::values).sum();
+        let floor = self.sheet.value_of("floor: writes per resource").unwrap_or(f64::MAX);
+        self.sheet.must(
+            "floor: writes of which the operator needs less",
+            (floor - total as f64 / self.n as f64).max(0.0),
+            Limit::Exactly(0.0),
+        );
         self.sheet.value("writes per resource, all kinds", total as f64 / self.n as f64);
         let (mut odd, mut odd_children) = (0, 0);
         for items in items {
@@ -176,7 +182,7 @@ impl Run<'_> {
         let writes = calls.iter().filter(|c| c.writes()).count() as f64;
         let lease = calls.iter().filter(|c| c.is_lease() && c.verb != "get").count() as f64;
         let sheet = &mut self.sheet;
-        sheet.gate(
+        sheet.must(
             &format!("idle {} s: writes except the Lease", time.as_secs()),
             writes,
             Limit::Exactly(0.0),
@@ -212,7 +218,7 @@ impl Run<'_> {
         sheet.value("restart: leads, s", started.leads);
         sheet.value("restart: every resource looked at, s", looked);
         let writes = calls.iter().filter(|c| c.writes()).count() as f64;
-        sheet.gate("restart: writes", writes, Limit::Exactly(0.0));
+        sheet.must("restart: writes", writes, Limit::Exactly(0.0));
         sheet.value("restart: CPU seconds", used.cpu);
         let gets = calls.iter().filter(|c| c.verb == "get" && !c.is_lease()).count() as f64;
         sheet.gate("restart: GET", gets, Limit::Exactly(0.0));
@@ -245,8 +251,8 @@ impl Run<'_> {
         }
         let sheet = &mut self.sheet;
         sheet.gate("one change: to the first write, slowest of 10, ms", slowest, Limit::AtMost(100.0));
-        sheet.gate("one change: writes to other resources", strange as f64, Limit::Exactly(0.0));
-        sheet.gate("one change: different numbers of writes", counts.len() as f64, Limit::Exactly(1.0));
+        sheet.must("one change: writes to other resources", strange as f64, Limit::Exactly(0.0));
+        sheet.must("one change: different numbers of writes", counts.len() as f64, Limit::Exactly(1.0));
         sheet.fact("one change: writes", json!(counts.keys().collect::<Vec<_>>()));
         Ok(())
     }
@@ -270,7 +276,7 @@ impl Run<'_> {
         let sheet = &mut self.sheet;
         sheet.value("configuration change: seconds", seconds);
         let what = "configuration change: writes to Deployments";
-        sheet.gate(what, written as f64, Limit::Exactly(0.0));
+        sheet.must(what, written as f64, Limit::Exactly(0.0));
         sheet.gate(
             "configuration change: a user's Job meanwhile, s",
             served as f64 / 1e6,
@@ -321,7 +327,7 @@ impl Run<'_> {
         let calls = self.quiet(QUIET).await?;
         let sheet = &mut self.sheet;
         sheet.value("delete all: seconds until nothing is left", seconds);
-        sheet.gate("delete all: orphans", left as f64, Limit::Exactly(0.0));
+        sheet.must("delete all: orphans", left as f64, Limit::Exactly(0.0));
         let writes = calls.iter().filter(|c| c.writes()).count() as f64;
         sheet.value("delete all: writes of the operator", writes);
         sheet.fact("delete all: calls", json!(tally(calls.iter())));
