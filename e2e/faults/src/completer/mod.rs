@@ -215,7 +215,13 @@ where
         match event {
             Ok(Event::Apply(object) | Event::InitApply(object)) => tell(completer.clone(), object),
             Ok(_) => {}
-            Err(error) => completer.state().trouble.push(format!("watch: {error}")),
+            Err(error) => {
+                completer.state().trouble.push(format!("watch: {error}"));
+                // errors may come at once, at the end of the program for one: then this task must be seen to
+                // yield, or it keeps the program from ending
+                tokio::task::yield_now().await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
         }
     }
 }
