@@ -38,6 +38,7 @@ const REPORTED: &[Reason] = &[
     Reason::SourceDenied,
     Reason::SourceUnavailable,
     Reason::DataCorrupt,
+    Reason::InvalidSpec,
     Reason::InvalidHyperparameter,
     Reason::NonFinite,
     Reason::StorageDenied,

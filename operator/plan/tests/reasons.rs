@@ -101,6 +101,7 @@ fn an_evicted_pod_is_named_and_its_run_goes_on() {
 fn a_report_of_the_pod_is_its_cause() {
     for (word, reason) in [
         ("DataCorrupt", Reason::DataCorrupt),
+        ("InvalidSpec", Reason::InvalidSpec),
         ("InvalidHyperparameter", Reason::InvalidHyperparameter),
         ("NonFinite", Reason::NonFinite),
         ("StorageDenied", Reason::StorageDenied),

@@ -59,10 +59,19 @@ pub enum Condition {
     Range,
 }
 
-/// One GET of `url`, which is at `host`.
+/// Whom a request goes to.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    /// Host as messages name it.
+    pub host: &'a str,
+    /// What to look at where the host is not found or is another one; begins with "; ".
+    pub hint: &'a str,
+}
+
+/// One GET of `url`, which is at `asked`.
 pub fn get(
     agent: &Agent,
-    host: &str,
+    asked: Asked<'_>,
     url: &str,
     headers: &[(HeaderName, HeaderValue)],
     resume: &Resume,
@@ -81,7 +90,7 @@ pub fn get(
     let request = request.body(SendBody::none()).map_err(|_| {
         Failure::Final(Error::Internal("the source's address or headers make no request".to_owned()))
     })?;
-    request.with_agent(agent).run().map_err(|error| failed(&error, host))
+    request.with_agent(agent).run().map_err(|error| failed(&error, asked))
 }
 
 /// What the head of a good answer says.
@@ -123,21 +132,20 @@ pub fn error_body(mut response: Response<Body>) -> String {
 }
 
 /// What went wrong on the way, in words of ours: the library's may hold the address with its signature.
-fn failed(error: &ureq::Error, host: &str) -> Failure {
+fn failed(error: &ureq::Error, asked: Asked<'_>) -> Failure {
+    let unknown = || format!("the host's name is not known{}", asked.hint);
     let cause = match error {
-        ureq::Error::HostNotFound => "the host's name is not known".to_owned(),
+        ureq::Error::HostNotFound => unknown(),
         ureq::Error::ConnectionFailed => "no connection".to_owned(),
         ureq::Error::Timeout(what) => format!("no answer in time ({what})"),
         ureq::Error::Io(source) => match certificate(source) {
-            Some(text) => return untrusted(&text, host),
+            Some(text) => return untrusted(&text, asked),
             // the standard library says a failed look-up in words only
-            None if source.to_string().starts_with("failed to lookup") => {
-                "the host's name is not known".to_owned()
-            }
+            None if source.to_string().starts_with("failed to lookup") => unknown(),
             None => source.to_string(),
         },
         ureq::Error::Rustls(tls @ rustls::Error::InvalidCertificate(_)) => {
-            return untrusted(&tls.to_string(), host);
+            return untrusted(&tls.to_string(), asked);
         }
         ureq::Error::Rustls(tls) => tls.to_string(),
         ureq::Error::Tls(text) => (*text).to_owned(),
@@ -153,9 +161,40 @@ fn certificate(source: &std::io::Error) -> Option<String> {
     matches!(tls, rustls::Error::InvalidCertificate(_)).then(|| tls.to_string())
 }
 
-/// Nobody mends a certificate within minutes.
-fn untrusted(why: &str, host: &str) -> Failure {
-    Failure::Final(Error::SourceUnavailable(format!(
-        "{host} did not prove who it is: {why}; where an S3 store has an authority of its own, put its certificate into the Secret as ca.crt"
+/// Nobody mends a certificate within minutes: neither this pod nor the next of its Job tries again.
+fn untrusted(why: &str, asked: Asked<'_>) -> Failure {
+    Failure::Final(Error::SourceDenied(format!(
+        "{} did not prove who it is: {why}; where an S3 store has an authority of its own, put its certificate into the Secret as ca.crt{}",
+        asked.host, asked.hint
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_is_not_trusted_ends_the_job_with_the_hint() {
+        let asked = Asked { host: "shop.store:9000", hint: "; set source.s3.pathStyle: true" };
+        let error = || rustls::Error::InvalidCertificate(rustls::CertificateError::Expired);
+        for error in [ureq::Error::Rustls(error()), ureq::Error::Io(std::io::Error::other(error()))] {
+            let Failure::Final(error) = failed(&error, asked) else { panic!("it is tried again: {error}") };
+            let text = error.to_string();
+            assert!(vitrine_contract::exit::FINAL.contains(&error.exit_code()), "{text}");
+            assert_eq!(error.reason(), "SourceDenied");
+            assert!(
+                text.starts_with("shop.store:9000 did not prove") && text.ends_with(asked.hint),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_not_known_is_told_with_the_hint() {
+        let asked = Asked { host: "shop.store:9000", hint: "; set source.s3.pathStyle: true" };
+        let Failure::Passing { cause, .. } = failed(&ureq::Error::HostNotFound, asked) else {
+            panic!("a name may be known later")
+        };
+        assert_eq!(cause, "the host's name is not known; set source.s3.pathStyle: true");
+    }
 }

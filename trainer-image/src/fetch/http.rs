@@ -10,7 +10,7 @@ use ureq::http::{HeaderName, HeaderValue, StatusCode};
 use url::Url;
 use vitrine_contract::job::Http;
 
-use super::agent::{Condition, agent, answer, get, passes, retry_after};
+use super::agent::{Asked, Condition, agent, answer, get, passes, retry_after};
 use super::patience::{Failure, Patience};
 use super::s3::host_of;
 use super::secret::Secret;
@@ -65,7 +65,8 @@ impl Site {
         Ok(url)
     }
 
-    fn judged(&self, asked: &Url, status: StatusCode) -> Failure {
+    /// What an answer means that is no file; `own`: no redirect led to another host on the way.
+    fn judged(&self, asked: &Url, status: StatusCode, own: bool) -> Failure {
         let (asked_of, code) = (shown(asked), status.as_u16());
         match status {
             StatusCode::NOT_FOUND | StatusCode::GONE => Failure::Final(Error::SourceNotFound(format!(
@@ -74,10 +75,17 @@ impl Site {
             StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::PRECONDITION_FAILED => {
                 Failure::Changed(format!("{asked_of} was changed while it was read ({code})"))
             }
+            _ if !status.is_client_error() => Failure::Final(Error::SourceNotFound(format!(
+                "{asked_of} answered {code}, which brings no file: set source.http.url to where the files are, or mend the server"
+            ))),
             _ => {
                 let fix = match &self.task.secret {
-                    Some(name) if asked.origin() != self.base.origin() => format!(
-                        "the headers of Secret {name} are sent to {} only, which redirected here; if they are meant for this host, set source.http.url to it",
+                    Some(name) if !own => format!(
+                        "the headers of Secret {name} are sent to {} only, and no more once it has redirected to another host; set source.http.url to where the files are",
+                        self.host
+                    ),
+                    None if !own => format!(
+                        "{} redirected to another host, where nothing that opens it is sent; set source.http.url to where the files are",
                         self.host
                     ),
                     Some(name) => format!("check the headers in Secret {name}"),
@@ -93,10 +101,13 @@ impl Site {
 impl Store for Site {
     fn open(&self, file: &str, resume: &Resume) -> Result<Answer, Failure> {
         let mut url = self.url(file)?;
+        let mut own = true;
         for _ in 0..=MAX_REDIRECTS {
-            let own = url.origin() == self.base.origin();
+            // a host that was not named has chosen all that comes after it, a way back included
+            own &= url.origin() == self.base.origin();
             let headers = if own { self.headers.as_slice() } else { &[] };
-            let response = get(&self.agent, &host_of(&url), url.as_str(), headers, resume, Condition::Range)?;
+            let asked = Asked { host: &host_of(&url), hint: "" };
+            let response = get(&self.agent, asked, url.as_str(), headers, resume, Condition::Range)?;
             let status = response.status();
             if matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
                 return answer(response);
@@ -109,7 +120,7 @@ impl Store for Site {
                 let cause = format!("{} answered {}", host_of(&url), status.as_u16());
                 return Err(Failure::Passing { cause, after: retry_after(&response) });
             }
-            return Err(self.judged(&url, status));
+            return Err(self.judged(&url, status, own));
         }
         Err(Failure::Final(Error::SourceNotFound(format!(
             "{} redirects more than {MAX_REDIRECTS} times: set source.http.url to where the files are",

@@ -10,6 +10,7 @@ mod agent;
 mod folder;
 mod http;
 mod patience;
+mod room;
 mod s3;
 mod secret;
 mod transfer;
@@ -22,6 +23,7 @@ use vitrine_contract::job::{Ingest, Remote};
 use crate::Error;
 use crate::meter::Meter;
 use patience::Failure;
+use room::Room;
 use transfer::{Answer, Resume};
 
 pub use patience::Patience;
@@ -98,10 +100,11 @@ pub fn fetch(
         Remote::S3(s3) => Box::new(s3::Bucket::open(s3, secret, patience)?),
         Remote::Http(http) => Box::new(http::Site::open(http, secret, patience)?),
     };
+    let room = Room::of(folder);
     for needed in needed {
         match needed {
-            Needed::File(file) => transfer::file(store.as_ref(), file, folder, meter, patience)?,
-            Needed::Below(path) => folder::below(store.as_ref(), path, folder, meter, patience)?,
+            Needed::File(file) => transfer::file(store.as_ref(), file, folder, &room, meter, patience)?,
+            Needed::Below(path) => folder::below(store.as_ref(), path, folder, &room, meter, patience)?,
         }
     }
     Ok(())

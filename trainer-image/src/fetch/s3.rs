@@ -11,7 +11,7 @@ use ureq::{Agent, Body};
 use url::Url;
 use vitrine_contract::job::S3;
 
-use super::agent::{Condition, agent, answer, error_body, get, passes, retry_after};
+use super::agent::{Asked, Condition, agent, answer, error_body, get, passes, retry_after};
 use super::patience::{Failure, Patience};
 use super::secret::Secret;
 use super::transfer::{Answer, Resume};
@@ -45,13 +45,14 @@ impl Bucket {
         {
             return Err(spec("endpoint must be http://host or https://host, without a user"));
         }
-        let host = host_of(&url);
         if task.prefix.split('/').any(|part| matches!(part, "." | "..")) {
             return Err(spec("uri must not contain '.' or '..' as a folder"));
         }
         let style = if task.path_style { UrlStyle::Path } else { UrlStyle::VirtualHost };
         let signer = rusty_s3::Bucket::new(url, style, task.bucket.clone(), task.region.clone())
             .map_err(|_| spec("bucket and endpoint make no address; set pathStyle: true"))?;
+        // in the virtual style the bucket is a part of the host's name
+        let host = host_of(signer.base_url());
         let (mut credentials, mut authority) = (None, None);
         if let Some(secret) = &secret {
             let (id, key) =
@@ -76,7 +77,7 @@ impl Bucket {
         let code = code(&error_body(response));
         let said =
             if code.is_empty() { status.as_u16().to_string() } else { format!("{} {code}", status.as_u16()) };
-        let at = &self.task.endpoint;
+        let at = format!("{}://{}", self.signer.base_url().scheme(), self.host);
         if status.is_redirection() {
             let region = region.map_or(String::new(), |r| format!(" (it is in {r})"));
             return Failure::Final(Error::SourceNotFound(format!(
@@ -121,6 +122,15 @@ impl Bucket {
         format!("; in {folder} there are {}", quoted(&names))
     }
 
+    fn asked(&self) -> Asked<'_> {
+        let hint = if self.task.path_style {
+            ""
+        } else {
+            "; the bucket is a part of this host's name: where the store has one name for all buckets, set source.s3.pathStyle: true"
+        };
+        Asked { host: &self.host, hint }
+    }
+
     fn list_of<'a>(&'a self, prefix: &str, token: Option<&str>) -> ListObjectsV2<'a> {
         let mut list = self.signer.list_objects_v2(self.credentials.as_ref());
         list.with_prefix(prefix.to_owned());
@@ -135,7 +145,7 @@ impl Store for Bucket {
     fn open(&self, file: &str, resume: &Resume) -> Result<Answer, Failure> {
         let key = format!("{}{file}", self.task.prefix);
         let url = self.signer.get_object(self.credentials.as_ref(), &key).sign(SIGNED_FOR);
-        let response = get(&self.agent, &self.host, url.as_str(), &[], resume, Condition::Match)?;
+        let response = get(&self.agent, self.asked(), url.as_str(), &[], resume, Condition::Match)?;
         if !matches!(response.status(), StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
             let failure = self.judged(&self.name(file), response);
             return Err(match failure {
@@ -156,7 +166,7 @@ impl Store for Bucket {
         let prefix = format!("{}{below}", self.task.prefix);
         let url = self.list_of(&prefix, token).sign(SIGNED_FOR);
         let mut response =
-            get(&self.agent, &self.host, url.as_str(), &[], &Resume::default(), Condition::Match)?;
+            get(&self.agent, self.asked(), url.as_str(), &[], &Resume::default(), Condition::Match)?;
         if response.status() != StatusCode::OK {
             return Err(self.judged(&format!("the list of {}", self.name(below)), response));
         }

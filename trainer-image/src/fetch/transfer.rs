@@ -9,6 +9,7 @@ use vitrine_gateway_client::digest_of_file;
 
 use super::Store;
 use super::patience::{Failure, Patience, persist};
+use super::room::{Promise, Room};
 use crate::Error;
 use crate::meter::Meter;
 
@@ -18,6 +19,8 @@ const BUFFER: usize = 64 << 10;
 const MAX_FILE: u64 = 128 << 30;
 /// Largest file whose size the server does not say beforehand.
 const MAX_UNANNOUNCED: u64 = 4 << 30;
+/// Room that is asked for at once where the size is not known.
+const AHEAD: u64 = 16 << 20;
 /// How often a file may change while it is read, or have another sum than expected, until it is told.
 const CHANGES: u32 = 3;
 /// Least time between two words on the progress.
@@ -49,11 +52,12 @@ pub fn file(
     store: &dyn Store,
     file: &str,
     folder: &Path,
+    room: &Room,
     meter: &Meter,
     patience: &Patience,
 ) -> Result<(), Error> {
     let tell = |step: &str| meter.step(step, 0.0);
-    one(store, file, folder, patience, &tell)
+    one(store, file, folder, room, patience, &tell)
 }
 
 /// As [`file`]; `tell` is told how far it is.
@@ -61,6 +65,7 @@ pub fn one(
     store: &dyn Store,
     file: &str,
     folder: &Path,
+    room: &Room,
     patience: &Patience,
     tell: &dyn Fn(&str),
 ) -> Result<(), Error> {
@@ -70,8 +75,21 @@ pub fn one(
     }
     let out = File::create(&path).map_err(Error::io("creating", &path))?;
     let name = store.name(file);
-    let mut transfer =
-        Transfer { store, file, name, path, out, have: 0, total: None, etag: None, restarts: 0, told: None };
+    let mut transfer = Transfer {
+        store,
+        file,
+        name,
+        path,
+        out,
+        room,
+        promise: None,
+        have: 0,
+        total: None,
+        etag: None,
+        restarts: 0,
+        wrong: None,
+        told: None,
+    };
     let what = format!("fetching {} from {}", transfer.name, store.host());
     persist(&what, patience, tell, |brought| transfer.attempt(patience, brought, tell))
 }
@@ -90,10 +108,14 @@ struct Transfer<'a> {
     name: String,
     path: PathBuf,
     out: File,
+    room: &'a Room,
+    promise: Option<Promise<'a>>,
     have: u64,
     total: Option<u64>,
     etag: Option<String>,
     restarts: u32,
+    /// Sum of the last whole file that was not the expected one.
+    wrong: Option<String>,
     told: Option<Instant>,
 }
 
@@ -144,23 +166,35 @@ impl Transfer<'_> {
             self.etag.clone_from(&answer.etag);
         }
         self.total = answer.total;
+        self.promise = None;
         let Some(total) = self.total else { return Ok(()) };
         if total > MAX_FILE {
             return Err(Failure::Final(self.too_large(total, MAX_FILE)));
         }
-        let free = self.path.parent().and_then(free_bytes);
-        match free.filter(|free| *free < total.saturating_sub(self.have)) {
-            None => Ok(()),
-            Some(free) => Err(Failure::Final(Error::Io {
-                what: format!(
-                    "{} has {} and the pod's scratch space only {} left; give it a node with a larger disk",
-                    self.name,
-                    size(total),
-                    size(free)
-                ),
-                source: io::ErrorKind::StorageFull.into(),
-            })),
+        let what = format!("{} has {}", self.name, size(total));
+        self.ask(&what, total.saturating_sub(self.have))
+    }
+
+    /// Asks for room on the disk, instead of what was granted before.
+    fn ask(&mut self, what: &str, bytes: u64) -> Result<(), Failure> {
+        self.promise = None;
+        self.promise = Some(self.room.promise(what, bytes).map_err(Failure::Final)?);
+        Ok(())
+    }
+
+    /// Writes a part of the body, for which there is room.
+    fn write(&mut self, part: &[u8]) -> Result<(), Failure> {
+        let bytes = part.len() as u64;
+        if self.promise.as_ref().is_none_or(|promise| promise.left() < bytes) {
+            let what = format!("{} has more than {}", self.name, size(self.have));
+            self.ask(&what, AHEAD)?;
         }
+        self.out.write_all(part).map_err(|e| self.full(e))?;
+        if let Some(promise) = &mut self.promise {
+            promise.written(bytes);
+        }
+        self.have += bytes;
+        Ok(())
     }
 
     /// The next try begins anew; a few times, and then it is told.
@@ -200,8 +234,7 @@ impl Transfer<'_> {
             if self.have + read as u64 > most {
                 return Err(Failure::Final(self.too_large(self.have + read as u64, most)));
             }
-            self.out.write_all(&buffer[..read]).map_err(|e| self.full(e))?;
-            self.have += read as u64;
+            self.write(&buffer[..read])?;
             *brought += read as u64;
             self.tell(tell);
             if window.elapsed() >= patience.window {
@@ -234,7 +267,9 @@ impl Transfer<'_> {
         }
         self.restarts += 1;
         self.etag = None;
-        if self.restarts < CHANGES {
+        // a torn transfer tears elsewhere the next time: the same sum twice is another file
+        if self.restarts < CHANGES && self.wrong.as_ref() != Some(&found) {
+            self.wrong = Some(found);
             return Err(Failure::passing(format!("{} has another sha256 than expected", self.name)));
         }
         Err(Failure::Final(Error::DataCorrupt(format!(
@@ -257,12 +292,6 @@ impl Transfer<'_> {
         );
         Failure::Final(Error::Io { what, source })
     }
-}
-
-/// Bytes that are left where the folder is.
-fn free_bytes(folder: &Path) -> Option<u64> {
-    let stat = rustix::fs::statvfs(folder).ok()?;
-    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
 /// What broke a transfer, without what was asked.

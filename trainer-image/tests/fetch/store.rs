@@ -3,6 +3,7 @@
 use std::fs;
 
 use vitrine_contract::exit;
+use vitrine_contract::job::{Remote, S3};
 use vitrine_trainer::fetch::Needed;
 
 use crate::web::{Answer, Web};
@@ -111,23 +112,63 @@ fn all_files_below_a_path_are_fetched_over_the_pages_of_the_list() {
 }
 
 #[test]
-fn a_store_that_lists_what_is_no_file_or_lists_for_ever_is_not_believed() {
+fn a_store_that_lists_only_what_is_no_file_or_lists_for_ever_is_not_believed() {
     for key in ["train/../../etc/passwd", "train//etc/passwd", "train/a/../../x"] {
         let web = Web::start(move |_, _| Answer::of(200, page(&[key.to_owned()], None)));
         let pod = Pod::new();
         let error = pod.fetch(&s3(&web), &[Needed::Below(String::new())]).unwrap_err();
-        check(&error, "DataCorrupt", exit::DATA, &["s3://rakuten/train/", "cannot be a file"]);
+        check(&error, "SourceNotFound", exit::DATA, &["s3://rakuten/train/ is no file", "1 keys"]);
         assert!(fs::read_dir(pod.folder()).unwrap().next().is_none());
     }
     let web = Web::start(|_, _| Answer::of(200, page(&[], Some("again"))));
     let error = Pod::new().fetch(&s3(&web), &[Needed::Below(String::new())]).unwrap_err();
-    check(&error, "SourceUnavailable", exit::UNAVAILABLE, &["the list does not end"]);
+    check(&error, "DataCorrupt", exit::DATA, &["the list does not end"]);
     let web = Web::start(|_, _| Answer::of(200, page(&[], None)));
     let error = Pod::new().fetch(&s3(&web), &[Needed::Below("images/".into())]).unwrap_err();
     check(&error, "SourceNotFound", exit::DATA, &["below s3://rakuten/train/images/ is no file"]);
     let error =
         Pod::new().fetch(&http(&web.url(), &[], false), &[Needed::Below("images/".into())]).unwrap_err();
     check(&error, "InvalidSpec", exit::CONFIG, &["one archive"]);
+}
+
+#[test]
+fn files_that_fit_one_by_one_and_not_together_are_refused_before_any_is_fetched() {
+    let pod = Pod::new();
+    let disk = rustix::fs::statvfs(pod.dir.path()).unwrap();
+    // each takes less than is free, and together they leave the node less than it needs
+    let each = (disk.f_bavail * disk.f_frsize / 4).min(100 << 30);
+    let keys: Vec<_> = (0..4).map(|i| format!("train/{i}")).collect();
+    let list = page(&keys, None).replace("<Size>1<", &format!("<Size>{each}<"));
+    let web = Web::start(move |_, seen| {
+        Answer::of(200, if seen.path() == "/rakuten/" { list.clone() } else { "x".to_owned() })
+    });
+    let error = pod.fetch(&s3(&web), &[Needed::Below(String::new())]).unwrap_err();
+    check(&error, "StorageFull", exit::STORAGE_FULL, &["s3://rakuten/train/", "in 4 files", "scratch space"]);
+    assert_eq!(web.seen().len(), 1, "only the list is asked for");
+}
+
+#[test]
+fn odd_keys_among_the_pictures_do_not_end_the_ingest() {
+    let web = Web::start(|_, seen| {
+        let keys = ["X.csv", "X.csv/1", "a", "a/b.png", "a//c.png", "a/../d.png", "e.png"];
+        let keys: Vec<_> = keys.iter().map(|key| format!("train/{key}")).collect();
+        Answer::of(200, if seen.path() == "/rakuten/" { page(&keys, None) } else { seen.path().to_owned() })
+    });
+    let pod = Pod::new();
+    pod.fetch(&s3(&web), &[Needed::File("X.csv".into()), Needed::Below(String::new())]).unwrap();
+    for file in ["X.csv", "a/b.png", "e.png"] {
+        assert_eq!(pod.read(file), format!("/rakuten/train/{file}").into_bytes());
+    }
+    assert_eq!(web.seen().len(), 4, "the list and three files");
+}
+
+#[test]
+fn a_host_that_the_bucket_is_a_part_of_is_named_with_the_way_out() {
+    let Remote::S3(task) = s3(&Web::files(&[])) else { unreachable!("it is one of S3") };
+    let remote = Remote::S3(S3 { endpoint: "http://nowhere.invalid".into(), path_style: false, ..task });
+    let error = Pod::new().fetch(&remote, &files(&["X.csv"])).unwrap_err();
+    let words = ["rakuten.nowhere.invalid", "name is not known", "set source.s3.pathStyle: true"];
+    check(&error, "SourceUnavailable", exit::UNAVAILABLE, &words);
 }
 
 #[test]

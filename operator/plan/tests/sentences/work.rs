@@ -138,6 +138,7 @@ fn fetched(book: &mut Book) {
             75,
             "reading s3://rakuten/train/X.csv: http://minio:9000 gave no answer within 300 s",
         ),
+        ("InvalidSpec", 78, "source.s3: bucket and endpoint make no address; set pathStyle: true"),
     ] {
         let pods = vec![ended("shoes-1", code, "Error", &posted(word, text))];
         dataset_seen(book, S3, &seen(failed(job(), "PodFailurePolicy"), pods));
