@@ -162,8 +162,11 @@ mod tests {
     use crate::fetch::patience::Failure;
     use crate::fetch::transfer::{Answer, Resume};
 
+    /// The page of a token, and the next token.
+    type Pages = fn(Option<&str>) -> (Vec<String>, Option<String>);
+
     /// A store whose pages are told by their token.
-    struct Lists(fn(Option<&str>) -> (Vec<String>, Option<String>));
+    struct Lists(Pages);
 
     impl Store for Lists {
         fn open(&self, _: &str, _: &Resume) -> Result<Answer, Failure> {
@@ -188,10 +191,7 @@ mod tests {
         }
     }
 
-    fn listed(
-        most: &Most,
-        pages: fn(Option<&str>) -> (Vec<String>, Option<String>),
-    ) -> Result<Vec<String>, Error> {
+    fn listed(most: &Most, pages: Pages) -> Result<Vec<String>, Error> {
         let files = list(&Lists(pages), "", most, &Meter::silent(), &Patience::default())?;
         Ok(files.into_iter().map(|listed| listed.file).collect())
     }

@@ -67,10 +67,14 @@ async fn exists(completer: &Completer, namespace: &str, name: &str) -> Result<Op
     Ok(job.filter(|j| j.metadata.deletion_timestamp.is_none()))
 }
 
+/// Waits until the test lets the Job end; while it is suspended it has no pod that could.
 async fn wait_released(completer: &Completer, job: &Job, owner: &str) -> Result<()> {
     let (namespace, name) = (job.namespace().unwrap_or_default(), job.name_any());
-    while !completer.state().released.contains(owner) && exists(completer, &namespace, &name).await?.is_some()
-    {
+    while let Some(live) = exists(completer, &namespace, &name).await? {
+        let suspended = live.spec.and_then(|s| s.suspend).unwrap_or_default();
+        if !suspended && completer.state().released.contains(owner) {
+            break;
+        }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     Ok(())

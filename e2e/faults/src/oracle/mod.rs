@@ -259,7 +259,7 @@ fn turns(log: &[Entry]) -> BTreeMap<(String, String), Turns> {
         }
     }
     let mut most = BTreeMap::new();
-    for ((resource, type_, _), turns) in last {
+    for ((resource, type_, _), (_, turns)) in last {
         let known: &mut Turns = most.entry((resource, type_)).or_default();
         known.count = turns.count.max(known.count);
         known.generation = turns.generation.max(known.generation);
