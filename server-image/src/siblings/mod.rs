@@ -147,8 +147,12 @@ impl Shelf {
         match self.keys.pod_of(token.trim()).await {
             Some(Ok(pod)) => Ok(pod),
             Some(Err(refusal)) => {
-                // counted; anybody in the cluster can cause it, as often as they like
-                tracing::debug!(reason = %refusal, "a caller for the model was refused");
+                // all are counted; anybody in the cluster can send nonsense, as often as they like
+                if matches!(refusal, Refusal::Foreign(_)) {
+                    tracing::warn!(reason = %refusal, "a caller for the model was refused");
+                } else {
+                    tracing::debug!(reason = %refusal, "a caller for the model was refused");
+                }
                 let status = match refusal {
                     Refusal::Foreign(_) => StatusCode::FORBIDDEN,
                     _ => StatusCode::UNAUTHORIZED,
