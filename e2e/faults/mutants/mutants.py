@@ -82,10 +82,12 @@ MUTANTS = [
     },
     {
         "name": "no-owner-check",
-        "expect": "I1",
+        "expect": "I3",
         "broken": "a first apply takes over what it meets",
         "changes": [
-            (OPERATOR + "apply/children.rs", "    if !ours {", "    if !ours && namespace.is_empty() {"),
+            (OPERATOR + "apply/children.rs",
+             "        Met::Foreign => Err(collision(kind, namespace, &name)),",
+             "        Met::Foreign => Ok(write(ctx, kind, plural, namespace, child).await?),"),
             (PLAN + "model_deployment/mod.rs",
              "        if self.seen.service.as_ref().is_some_and(|(_, owned)| !owned) {",
              "        if self.seen.service.as_ref().is_some_and(|(_, owned)| !owned && self.owner.name.is_empty()) {"),
