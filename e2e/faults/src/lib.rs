@@ -7,3 +7,10 @@ pub mod pki;
 pub mod process;
 pub mod proxy;
 pub mod rig;
+
+/// Chooses the cryptography of TLS for the whole process; once, before anything connects.
+pub fn install_tls() -> anyhow::Result<()> {
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .map_err(|_| anyhow::anyhow!("a TLS provider was there already"))
+}

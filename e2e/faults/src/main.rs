@@ -70,9 +70,7 @@ struct Cli {
 #[tokio::main]
 async fn main() -> Result<()> {
     let cli = Cli::parse();
-    rustls::crypto::ring::default_provider()
-        .install_default()
-        .map_err(|_| anyhow::anyhow!("a TLS provider was there already"))?;
+    vitrine_faults::install_tls()?;
     let plan = Plan {
         programs: Programs { kube: cli.kube, operator: cli.operator, chart: cli.chart },
         jobs: cli.jobs,

@@ -17,4 +17,4 @@ pub use client::{Client, DEFAULT_DEADLINE};
 pub use digest::{digest_of_bytes, digest_of_file};
 pub use error::Error;
 pub use progress::ProgressPoster;
-pub use retry::jittered;
+pub use retry::{jittered, jittered_within, pause};

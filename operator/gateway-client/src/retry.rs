@@ -76,14 +76,19 @@ pub(crate) fn once<T>(
 /// A random part of a bound that doubles with each try ("full jitter"), so that pods that lost the
 /// gateway together do not come back together. `tries` counts from 1.
 pub fn jittered(tries: u32) -> Duration {
-    let bound = FIRST.saturating_mul(1 << tries.saturating_sub(1).min(16)).min(LONGEST);
+    jittered_within(tries, LONGEST)
+}
+
+/// As [`jittered`], with another upper bound.
+pub fn jittered_within(tries: u32, longest: Duration) -> Duration {
+    let bound = FIRST.saturating_mul(1 << tries.saturating_sub(1).min(16)).min(longest);
     // The standard library seeds its hasher from the system's randomness: enough for a wait.
     let random = RandomState::new().hash_one(tries);
     bound.mul_f64(0.1 + 0.9 * (random as f64 / u64::MAX as f64))
 }
 
 /// Waits; there is nothing to be woken by.
-fn pause(wait: Duration) {
+pub fn pause(wait: Duration) {
     let (_open, never) = mpsc::channel::<()>();
     let _ = never.recv_timeout(wait);
 }
@@ -99,9 +104,12 @@ mod tests {
     #[test]
     fn waits_grow_stay_bounded_and_differ() {
         for tries in 1..40 {
-            let bound = LONGEST.min(FIRST * (1 << (tries - 1).min(16)));
-            let wait = jittered(tries);
-            assert!(wait <= bound && wait >= bound / 11, "{tries}: {wait:?}");
+            for longest in [LONGEST, Duration::from_mins(1)] {
+                let bound = longest.min(FIRST * (1 << (tries - 1).min(16)));
+                let wait = jittered_within(tries, longest);
+                assert!(wait <= bound && wait >= bound / 11, "{tries}: {wait:?}");
+            }
+            assert!(jittered(tries) <= LONGEST);
         }
         let waits: Vec<_> = (0..8).map(|_| jittered(6)).collect();
         assert!(waits.iter().any(|w| *w != waits[0]), "{waits:?}");

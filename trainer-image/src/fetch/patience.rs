@@ -1,13 +1,10 @@
 //! How long a source is waited for, and trying again.
 
-use std::hash::{BuildHasher, RandomState};
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use crate::Error;
+use vitrine_gateway_client::{jittered_within, pause};
 
-/// Upper bound of the first wait.
-const FIRST: Duration = Duration::from_millis(200);
+use crate::Error;
 
 /// How long a source is waited for.
 #[derive(Debug, Clone, Copy)]
@@ -85,7 +82,8 @@ pub fn persist<T>(
         if brought >= counted + patience.least {
             (since, counted, row) = (Instant::now(), brought, 1);
         }
-        let wait = jittered(row, patience.longest).max(after.unwrap_or_default().min(patience.longest));
+        let wait =
+            jittered_within(row, patience.longest).max(after.unwrap_or_default().min(patience.longest));
         if since.elapsed() + wait >= patience.give_up {
             let seconds = start.elapsed().as_secs();
             return Err(Error::SourceUnavailable(format!(
@@ -95,20 +93,6 @@ pub fn persist<T>(
         note(&format!("{what}: {cause}; try {} follows", tries + 1));
         pause(wait);
     }
-}
-
-/// A random part of a bound that doubles with each try, so that pods do not come back together.
-fn jittered(tries: u32, longest: Duration) -> Duration {
-    let bound = FIRST.saturating_mul(1 << (tries - 1).min(16)).min(longest);
-    // The standard library seeds its hasher from the system's randomness: enough for a wait.
-    let random = RandomState::new().hash_one(tries);
-    bound.mul_f64(0.1 + 0.9 * (random as f64 / u64::MAX as f64))
-}
-
-/// Waits; there is nothing to be woken by.
-fn pause(wait: Duration) {
-    let (_open, never) = mpsc::channel::<()>();
-    let _ = never.recv_timeout(wait);
 }
 
 #[cfg(test)]
@@ -154,14 +138,5 @@ mod tests {
             Err(Failure::Final(Error::SourceNotFound("gone".into())))
         });
         assert!(matches!(error, Err(Error::SourceNotFound(_))) && tries == 1);
-    }
-
-    #[test]
-    fn waits_grow_and_stay_bounded() {
-        for tries in 1..40 {
-            let bound = Duration::from_secs(10).min(FIRST * (1 << (tries - 1).min(16)));
-            let wait = jittered(tries, Duration::from_secs(10));
-            assert!(wait <= bound && wait >= bound / 11, "{tries}: {wait:?}");
-        }
     }
 }

@@ -70,9 +70,7 @@ enum Gate {
 #[tokio::main]
 async fn main() -> Result<()> {
     let cli = Cli::parse();
-    rustls::crypto::ring::default_provider()
-        .install_default()
-        .map_err(|_| anyhow::anyhow!("a TLS provider was there already"))?;
+    vitrine_faults::install_tls()?;
     let programs =
         Programs { kube: cli.kube.clone(), operator: cli.operator.clone(), chart: cli.chart.clone() };
     let mut scales = Vec::new();
