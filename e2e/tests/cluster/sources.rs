@@ -185,7 +185,7 @@ fn a_bucket_gives_the_snapshot_that_a_volume_gives() {
     let wrong = story.wait_reason("mlds/wrong", "Ready", "False", "SourceDenied", 120);
     says(&wrong, "SourceReachable", &["http://store:8333", "SignatureDoesNotMatch", "Secret wrong"]);
     assert_eq!(condition(&wrong, "Stalled").0, "True");
-    let missing = story.wait_reason("mlds/missing", "Ready", "False", "SourceNotFound", 120);
+    let missing = story.wait_reason("mlds/missing", "Stalled", "True", "SourceNotFound", 120);
     says(&missing, "SourceReachable", &["s3://rakuten/train/nothing.csv", TABLE[0]]);
 
     let all = readable(&story);
