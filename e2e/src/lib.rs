@@ -11,4 +11,5 @@ pub mod manifests;
 pub mod operator;
 pub mod prober;
 pub mod story;
+pub mod turn;
 pub mod wait;

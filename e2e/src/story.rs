@@ -5,13 +5,16 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::kubectl::{apply, condition, get, kubectl, list, text, try_kubectl};
+use crate::turn::{self, Turn};
 use crate::wait::{seconds, until};
 
 /// A namespace that enforces Pod Security *restricted*, with a claim `data` that holds the small
-/// catalogue. Both are removed when the story ends well and kept as evidence when it fails.
+/// catalogue. Both are removed when the story ends well and kept as evidence when it fails. A story that did
+/// not ask for a turn alone runs beside others.
 pub struct Story {
     /// Namespace.
     pub ns: String,
+    _turn: Turn,
 }
 
 /// Folder with the small catalogue that the tests train on.
@@ -30,6 +33,7 @@ impl Story {
     /// As [`Story::begin`], with another folder of this machine, which is the node, in the volume.
     pub fn begin_with(name: &str, folder: &Path) -> Self {
         let ns = format!("e2e-{name}");
+        let turn = turn::beside();
         try_kubectl(&["delete", "namespace", &ns, "--ignore-not-found", "--timeout=120s"], None);
         try_kubectl(&["delete", "pv", &ns, "--ignore-not-found", "--timeout=60s"], None);
         let manifest = format!(
@@ -61,7 +65,7 @@ spec:
             folder = folder.display()
         );
         apply(&ns, &manifest);
-        Self { ns }
+        Self { ns, _turn: turn }
     }
 
     /// Applies a manifest in the namespace.

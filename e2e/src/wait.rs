@@ -12,7 +12,8 @@ pub fn until<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Result<T
                 assert!(start.elapsed() < limit, "gave up after {limit:?} waiting for {what}: {last}");
             }
         }
-        pause(Duration::from_millis(100));
+        // (each look starts a kubectl, and several stories look at a time)
+        pause(Duration::from_millis(200));
     }
 }
 

@@ -8,6 +8,7 @@ use vitrine_e2e::kubectl::{kubectl, number, text, try_kubectl};
 use vitrine_e2e::operator;
 use vitrine_e2e::prober::Prober;
 use vitrine_e2e::story::Story;
+use vitrine_e2e::turn;
 use vitrine_e2e::wait::{pause, seconds, until};
 
 use crate::autoscaling::autoscaled;
@@ -70,6 +71,7 @@ fn restart_kubelet() {
 
 #[test]
 fn pods_are_replaced_and_added_while_the_operator_is_away_and_predictions_go_on() {
+    let _alone = turn::alone();
     let story = Story::begin("siblings");
     served(&story, 2);
     let child = text(&story.get(&["mdep/serve"]), "/status/stable/deployment");
@@ -105,6 +107,7 @@ fn pods_are_replaced_and_added_while_the_operator_is_away_and_predictions_go_on(
 
 #[test]
 fn an_autoscaler_goes_from_one_pod_to_three_while_the_operator_is_away() {
+    let _alone = turn::alone();
     let story = Story::begin("sib-scaler");
     served(&story, 1);
     story.apply(&autoscaled());

@@ -8,6 +8,7 @@ use vitrine_e2e::kubectl::{number, text};
 use vitrine_e2e::manifests::{Run, dataset, deployment};
 use vitrine_e2e::operator;
 use vitrine_e2e::story::Story;
+use vitrine_e2e::turn;
 use vitrine_e2e::wait::{seconds, until};
 
 use crate::jobs_of;
@@ -42,6 +43,7 @@ fn one_of_everything(story: &Story, mark: audit::Mark) {
 
 /// Applies everything, kills the operator when `moment` holds, and checks the end.
 fn killed_when(name: &str, what: &str, moment: impl Fn(&Story) -> bool) {
+    let _alone = turn::alone();
     let story = Story::begin(name);
     let mark = audit::mark();
     story.apply(&dataset("products"));
@@ -84,6 +86,7 @@ fn killed_during_rollout() {
 
 #[test]
 fn killed_again_while_it_recovers() {
+    let _alone = turn::alone();
     let story = Story::begin("kill-twice");
     let mark = audit::mark();
     story.apply(&dataset("products"));

@@ -88,6 +88,8 @@ fn a_corrupt_table_is_told_with_file_and_line_and_not_tried_again() {
     let pods = story.list(&["pods", "-l", "app.kubernetes.io/component=ingest"]);
     assert_eq!(pods.len(), 1, "what trying again cannot mend is not tried again");
     assert_eq!(number(&data, "/status/attempts"), Some(1));
+    let job = &crate::jobs_of(&story, "products")[0];
+    assert_eq!(number(job, "/status/failed"), Some(1), "{job}");
 
     // The mended table is another generation, and all is well.
     story.apply(&dataset("products"));

@@ -4,6 +4,7 @@ use vitrine_e2e::kubectl::{condition, kubectl, text, try_kubectl};
 use vitrine_e2e::manifests::{Run, deployment};
 use vitrine_e2e::operator;
 use vitrine_e2e::story::Story;
+use vitrine_e2e::turn;
 use vitrine_e2e::wait::{seconds, until};
 
 use crate::served;
@@ -67,6 +68,7 @@ fn placement_and_queue_reach_the_pods() {
 
 #[test]
 fn the_operator_rests_in_40_megabytes() {
+    let _alone = turn::alone();
     operator::wait_ready();
     let bytes = operator::resident_bytes();
     println!("operator resident memory: {:.1} MB", bytes as f64 / 1e6);

@@ -1,5 +1,6 @@
 //! Stories on a real node: real apiserver, kubelet, scheduler and pods, with the operator installed
-//! by its chart. `e2e/test` brings all of it up and runs these one after the other.
+//! by its chart. `e2e/test` brings all of it up and runs these, several at a time; those that stop or
+//! load what all share run alone (`vitrine_e2e::turn`).
 //!
 //! Each story has a namespace of its own; nothing here waits for a fixed time but the idle story,
 //! which observes a quiet period.

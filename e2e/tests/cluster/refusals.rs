@@ -13,6 +13,7 @@ use vitrine_e2e::kubectl::{condition, get, kubectl, list, number, stderr, text, 
 use vitrine_e2e::manifests::{Run, dataset, deployment};
 use vitrine_e2e::operator;
 use vitrine_e2e::story::{Story, data_folder};
+use vitrine_e2e::turn;
 use vitrine_e2e::wait::{seconds, until};
 
 use crate::{jobs_of, served};
@@ -292,29 +293,6 @@ fn a_run_that_no_node_takes_says_so_and_so_does_its_deadline() {
 }
 
 #[test]
-fn a_corrupt_file_is_named_with_its_line_and_read_once() {
-    let story = Story::begin("corrupt");
-    let place = folder("e2e-corrupt");
-    let features = std::fs::read_to_string(data_folder().join("X_train_update.csv")).unwrap();
-    let header = features.lines().next().unwrap();
-    let open = format!("{header}\n0,\"a cell that is never closed,,1,1\n1,b,c,2,2\n");
-    std::fs::write(place.join("X_train_update.csv"), open).unwrap();
-    std::fs::copy(data_folder().join("Y_train_CVw08PX.csv"), place.join("Y_train_CVw08PX.csv")).unwrap();
-    claim(&story, "corrupt", &place, "");
-    story.apply(&dataset("products").replace("claimName: data", "claimName: corrupt"));
-    let data = story.wait_reason("mlds/products", "Ready", "False", "DataCorrupt", 120);
-    says(&condition(&data, "Ready").2, &["X_train_update.csv line 2", "never closed"]);
-    assert_eq!(condition(&data, "Stalled").0, "True");
-    assert_eq!(number(&data, "/status/lastFailure/exitCode"), Some(65));
-    let job = &jobs_of(&story, "products")[0];
-    assert_eq!(number(job, "/status/failed"), Some(1), "not tried again: {job}");
-    assert_eq!(story.list(&["pods", "-l", "app.kubernetes.io/component=ingest"]).len(), 1);
-    remove_claim(&story, "corrupt");
-    std::fs::remove_dir_all(&place).unwrap();
-    story.end();
-}
-
-#[test]
 fn an_evicted_pod_is_tried_again_for_free() {
     let story = Story::begin("evict");
     story.apply(&dataset("products"));
@@ -409,6 +387,7 @@ impl Drop for SmallVolume {
 
 #[test]
 fn a_full_volume_is_told_spoils_nothing_and_goes_on_when_there_is_room() {
+    let _alone = turn::alone();
     let story = Story::begin("full");
     let volume = SmallVolume::mount(16);
     let ballast = volume.fill();

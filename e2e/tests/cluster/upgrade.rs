@@ -8,6 +8,7 @@ use vitrine_e2e::manifests::{Run, dataset, deployment};
 use vitrine_e2e::operator;
 use vitrine_e2e::prober::Prober;
 use vitrine_e2e::story::Story;
+use vitrine_e2e::turn;
 use vitrine_e2e::wait::{pause, seconds, until};
 
 use crate::address;
@@ -51,6 +52,7 @@ fn pods(story: &Story, name: &str) -> Vec<(String, Value)> {
 
 #[test]
 fn an_upgrade_of_the_operator_restarts_no_serving_pod_and_its_defaults_wait_for_the_next_rollout() {
+    let _alone = turn::alone();
     let story = Story::begin("upgrade");
     story.apply(&dataset("products"));
     story.apply(&Run::default().yaml());
