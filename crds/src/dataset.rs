@@ -91,7 +91,7 @@ pub struct ImageSource {
     /// Zip archive that holds the pictures, relative to the source's folder; its entries are stored
     /// or deflated, at most 500,000, and none is encrypted.
     #[schemars(length(min = 1, max = 255))]
-    #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.split('/').exists(p, p == '..')").message("spec.source.images.archive must be a path below the source's folder, without a leading '/' and without '..'"))]
+    #[x_kube(validation = Rule::new("!self.split('/').exists(p, p == '' || p == '.' || p == '..')").message("spec.source.images.archive must be a path below the source's folder, such as images.zip: without a '/' at its beginning or end, and without '//', '.' and '..'"))]
     pub archive: String,
 }
 
@@ -116,13 +116,13 @@ pub struct PvcSource {
 pub struct Files {
     /// File with the features (and the label column, unless `labels` names a second file).
     #[schemars(length(min = 1, max = 255))]
-    #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.split('/').exists(p, p == '..')").message("spec.source.files.features must be a path below the source's folder, without a leading '/' and without '..'"))]
+    #[x_kube(validation = Rule::new("!self.split('/').exists(p, p == '' || p == '.' || p == '..')").message("spec.source.files.features must be a path below the source's folder, such as X.csv: without a '/' at its beginning or end, and without '//', '.' and '..'"))]
     pub features: String,
     /// File with the labels, joined to the features on their unnamed index column, as in the
     /// challenge. Default: the label is a column of the features file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]
-    #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.split('/').exists(p, p == '..')").message("spec.source.files.labels must be a path below the source's folder, without a leading '/' and without '..'"))]
+    #[x_kube(validation = Rule::new("!self.split('/').exists(p, p == '' || p == '.' || p == '..')").message("spec.source.files.labels must be a path below the source's folder, such as Y.csv: without a '/' at its beginning or end, and without '//', '.' and '..'"))]
     pub labels: Option<String>,
 }
 
@@ -168,7 +168,7 @@ pub struct ImageColumn {
     /// `source.images.archive`. JPEG, PNG, WebP and GIF without animation, at most 20 MiB and 24
     /// million pixels.
     #[schemars(length(min = 1, max = 512))]
-    #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.split('/').exists(p, p == '..')").message("spec.schema.image.pathTemplate must be relative to the source's folder, without a leading '/' and without '..'"))]
+    #[x_kube(validation = Rule::new("!self.split('/').exists(p, p == '' || p == '.' || p == '..')").message("spec.schema.image.pathTemplate must be relative to the source's folder, without a '/' at its beginning or end, and without '//', '.' and '..'"))]
     #[x_kube(validation = Rule::new("self.contains('{') && self.matches('^([^{}]|[{][^{}]+[}])+$')").message("spec.schema.image.pathTemplate must name a column in braces, as in images/{imageid}.jpg"))]
     pub path_template: String,
     /// Whether a row may be without a usable picture: it is then counted in `status.images`. False:

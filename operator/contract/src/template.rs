@@ -14,8 +14,8 @@ pub struct Template {
 impl Template {
     /// Parses a path; the error is a sentence without its subject.
     pub fn parse(text: &str) -> Result<Self, String> {
-        if text.starts_with('/') || text.split('/').any(|part| part == "..") {
-            return Err("must be relative to the source's folder and must not contain '..'".to_owned());
+        if !text.is_empty() && text.split('/').any(|part| matches!(part, "" | "." | "..")) {
+            return Err("must be relative to the source's folder, without a '/' at its beginning or end, and without '//', '.' and '..'".to_owned());
         }
         if text.contains('\\') || text.contains(char::is_control) {
             return Err("must not contain backslashes or control characters".to_owned());
@@ -76,6 +76,9 @@ mod tests {
             ("images/x.jpg", "names no column"),
             ("/images/{a}.jpg", "relative"),
             ("a/../{a}.jpg", "relative"),
+            ("./{a}.jpg", "relative"),
+            ("a//{a}.jpg", "relative"),
+            ("{a}/", "relative"),
             ("a\\{a}.jpg", "backslashes"),
             ("a\n{a}.jpg", "control"),
             ("{a", "'{' without"),

@@ -42,10 +42,18 @@ pub fn check(source: &Source) -> Result<(), String> {
     }
     let archive = source.images.as_ref().map(|images| &images.archive);
     let files = [Some(&source.files.features), source.files.labels.as_ref(), archive];
-    for path in files.into_iter().flatten().chain(source.pvc.as_ref().map(|pvc| &pvc.path)) {
-        if path.starts_with('/') || path.split('/').any(|part| part == "..") {
-            return Err(format!("source: path {path} must be relative and must not contain '..'"));
+    for path in files.into_iter().flatten() {
+        if path.split('/').any(|part| matches!(part, "" | "." | "..")) {
+            return Err(format!(
+                "source: path {path} must lie below the source's folder, without a '/' at its beginning or end, and without '//', '.' and '..'"
+            ));
         }
+    }
+    // a folder of a volume: a slash at its end does no harm
+    if let Some(path) = source.pvc.as_ref().map(|pvc| &pvc.path)
+        && (path.starts_with('/') || path.split('/').any(|part| part == ".."))
+    {
+        return Err(format!("source.pvc.path {path} must be relative and must not contain '..'"));
     }
     match place(source) {
         Place::Claim(_) => Ok(()),

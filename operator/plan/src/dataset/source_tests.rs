@@ -170,3 +170,21 @@ fn the_archive_of_pictures_is_a_file_like_the_others() {
     bucket.images = Some(vitrine_crds::dataset::ImageSource { archive: "../i.zip".into() });
     assert!(check(&bucket).unwrap_err().contains("../i.zip"));
 }
+
+#[test]
+fn a_path_that_no_store_knows_is_refused_before_a_pod_is_made() {
+    for path in ["./X.csv", "a//X.csv", "a/./X.csv", "a/", "/X.csv", "../X.csv", ""] {
+        for mut wrong in [s3(""), http("http://h/"), source("{pvc: {claimName: data}, files: {features: X}}")]
+        {
+            wrong.files.features = path.into();
+            assert!(check(&wrong).unwrap_err().contains(&format!("path {path} must lie below")), "{path}");
+        }
+    }
+    let mut labels = s3("");
+    labels.files.labels = Some("./Y.csv".into());
+    assert!(check(&labels).unwrap_err().contains("./Y.csv"));
+    let climbs = source("{pvc: {claimName: data, path: a/../b}, files: {features: X.csv}}");
+    assert!(check(&climbs).unwrap_err().contains("source.pvc.path a/../b"));
+    let slash = source("{pvc: {claimName: data, path: a/}, files: {features: .a/b..csv}}");
+    assert_eq!(check(&slash), Ok(()));
+}
