@@ -297,7 +297,7 @@ pub struct DatasetStatus {
     /// Rows that were left out because they cannot be used (no text, broken line, duplicate id).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejected_rows: Option<i64>,
-    /// Pictures of the rows; absent without `spec.schema.image`.
+    /// Pictures of the rows, without those of `spec.split.test`; absent without `spec.schema.image`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images: Option<ImageCounts>,
     /// Distinct labels.
@@ -331,15 +331,16 @@ pub struct DatasetStatus {
     pub conditions: Vec<Condition>,
 }
 
-/// Pictures of the rows.
+/// Pictures of the rows that this Dataset's own table gives to the snapshot. Rows of `spec.split.test`
+/// bring their pictures along and are not counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ImageCounts {
-    /// Pictures in the snapshot.
+    /// Own rows with a usable picture; it is in the snapshot.
     pub count: i64,
-    /// Rows whose picture is not there.
+    /// Own rows whose picture is not there.
     pub missing: i64,
-    /// Rows whose picture is there and cannot be used: broken, animated, too large, not a picture.
+    /// Own rows whose picture is there and cannot be used: broken, animated, too large, not a picture.
     pub unreadable: i64,
 }
 

@@ -131,11 +131,11 @@ pub struct Ingested {
     pub images: Option<Images>,
 }
 
-/// Pictures of a snapshot's source.
+/// Pictures of a snapshot's own source: rows of a fixed test set are not counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Images {
-    /// Pictures in the snapshot.
+    /// Rows with a usable picture; it is in the snapshot.
     pub count: u64,
     /// Rows whose picture is not there.
     pub missing: u64,
