@@ -246,8 +246,12 @@ pub struct LastRollout {
     pub version: i64,
     /// `sha256:` digest of the artifact.
     pub digest: String,
-    /// Generation of the spec at the time: a changed spec tries a failed version again.
+    /// Generation of the spec at the time.
     pub generation: i64,
+    /// Hash of what the spec said of the version's pods and of the rollout: when that changes, a version
+    /// that failed is tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spec_hash: Option<String>,
     /// `Succeeded` or `Failed`.
     pub result: String,
     /// Why it failed, in one word.

@@ -18,6 +18,7 @@ use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 use vitrine_crds::{Dataset, ModelDeployment, TrainingRun, names};
+use vitrine_plan::Reference;
 use vitrine_plan::status::Kind;
 
 use crate::client::WATCH_SECONDS;
@@ -235,31 +236,39 @@ fn spawn_kinds(
     runs: Writer<TrainingRun>,
     deployments: Writer<ModelDeployment>,
 ) {
-    spawn_kind(tasks, sinks, "datasets", Kind::Dataset, datasets, |dataset, caches| {
-        relations::of_dataset(dataset, &caches.runs, &caches.datasets)
+    spawn_kind(tasks, sinks, "datasets", Kind::Dataset, datasets, |dataset, there, caches| {
+        let facts = there.then(|| vitrine_plan::dataset::facts(dataset));
+        let not_ready = match &facts {
+            Some(Reference::NotReady(why)) => Some(why.as_str()),
+            _ => None,
+        };
+        relations::of_dataset(dataset, not_ready, &caches.runs, &caches.datasets)
     });
-    spawn_kind(tasks, sinks, "trainingruns", Kind::TrainingRun, runs, |run, caches| {
+    spawn_kind(tasks, sinks, "trainingruns", Kind::TrainingRun, runs, |run, _, caches| {
         relations::of_run(run, &caches.deployments)
     });
-    spawn_kind(tasks, sinks, "modeldeployments", Kind::ModelDeployment, deployments, |deployment, caches| {
+    let kind = Kind::ModelDeployment;
+    spawn_kind(tasks, sinks, "modeldeployments", kind, deployments, |deployment, _, caches| {
         relations::of_deployment(deployment, &caches.deployments)
     });
 }
 
+/// `related` gets the object, whether it is still there, and the caches.
 fn spawn_kind<K>(
     tasks: &mut JoinSet<()>,
     sinks: &Sinks,
     resource: &'static str,
     kind: Kind,
     writer: Writer<K>,
-    related: fn(&K, &Caches) -> Vec<Target>,
+    related: fn(&K, bool, &Caches) -> Vec<Target>,
 ) where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
     let stream = sinks.stream::<DeserializeGuard<K>>(None);
     let (sink, unreadable) = (sinks.clone(), sinks.unreadable(kind));
     let on_change = move |change: Change<'_, K>| match change {
-        Change::Put(object) | Change::Gone(object) => sink.queues.push_all(related(object, &sink.caches)),
+        Change::Put(object) => sink.queues.push_all(related(object, true, &sink.caches)),
+        Change::Gone(object) => sink.queues.push_all(related(object, false, &sink.caches)),
         Change::Relisted => sink.wake_everything(),
         Change::Listed => {}
     };

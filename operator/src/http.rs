@@ -2,6 +2,8 @@
 //! can do its part. A process that cannot reach the cluster is alive but not ready: killing it
 //! would help nobody.
 
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -25,8 +27,11 @@ use crate::registry::Registry;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest time to ask the registry.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
-/// Connections at once: probes and scrapes need few.
-const CONNECTIONS: usize = 64;
+/// Connections at once.
+const CONNECTIONS: usize = 1024;
+/// Connections of one address at once: probes and scrapes need few. Any pod can reach this port; one that
+/// holds as many as it gets must not keep the kubelet out, which would kill this process.
+const OF_ONE_PEER: usize = 8;
 /// Longest life of a connection.
 const CONNECTION_TIMEOUT: Duration = Duration::from_mins(2);
 
@@ -58,6 +63,7 @@ pub struct App {
 pub async fn serve(listener: TcpListener, app: App, stop: CancellationToken) {
     let router = router(app);
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut peers: HashMap<IpAddr, Arc<Semaphore>> = HashMap::new();
     let mut open = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -65,8 +71,8 @@ pub async fn serve(listener: TcpListener, app: App, stop: CancellationToken) {
             () = stop.cancelled() => break,
         };
         while open.try_join_next().is_some() {}
-        let socket = match accepted {
-            Ok((socket, _)) => socket,
+        let (socket, peer) = match accepted {
+            Ok((socket, address)) => (socket, address.ip()),
             Err(error) => {
                 // such as too many open files: wait for some to close
                 tracing::warn!(%error, "cannot accept a connection");
@@ -74,6 +80,9 @@ pub async fn serve(listener: TcpListener, app: App, stop: CancellationToken) {
                 continue;
             }
         };
+        peers.retain(|_, slots| slots.available_permits() < OF_ONE_PEER);
+        let of_peer = peers.entry(peer).or_insert_with(|| Arc::new(Semaphore::new(OF_ONE_PEER)));
+        let Ok(slot_of_peer) = of_peer.clone().try_acquire_owned() else { continue };
         let Ok(slot) = slots.clone().try_acquire_owned() else { continue };
         let service = TowerToHyperService::new(router.clone());
         open.spawn(async move {
@@ -83,7 +92,7 @@ pub async fn serve(listener: TcpListener, app: App, stop: CancellationToken) {
                 .serve_connection(TokioIo::new(socket), service);
             // a broken connection is the client's affair
             let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;
-            drop(slot);
+            drop((slot, slot_of_peer));
         });
     }
 }

@@ -82,10 +82,14 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Children<K> {
 
     /// Starts again from what the store holds, after it was listed anew.
     pub fn rebuild(&self) {
-        self.owners.write().unwrap_or_else(PoisonError::into_inner).clear();
+        let mut owners: HashMap<String, HashSet<ObjectRef<K>>> = HashMap::new();
         for child in self.store.state() {
-            self.put(&child);
+            if let Some(uid) = child.labels().get(names::LABEL_OWNER_UID) {
+                owners.entry(uid.clone()).or_default().insert(ObjectRef::from_obj(&*child));
+            }
         }
+        // at once: a pass that found half of it would take a live child for a missing one
+        *self.owners.write().unwrap_or_else(PoisonError::into_inner) = owners;
     }
 }
 

@@ -4,6 +4,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Resource, ResourceExt as _};
+use vitrine_crds::condition::{ConditionType, find};
 use vitrine_crds::{Dataset, ModelDeployment, TrainingRun, names};
 
 /// An object to reconcile.
@@ -49,13 +50,21 @@ pub fn of_pod(pod: &Pod) -> Option<Target> {
 }
 
 /// A Dataset is awaited by itself, by runs that learn from it and have not ended, and by Datasets that
-/// test on it.
-pub fn of_dataset(changed: &Dataset, runs: &Store<TrainingRun>, datasets: &Store<Dataset>) -> Vec<Target> {
+/// test on it. A run whose status says already why the Dataset is `not_ready` need not look again.
+pub fn of_dataset(
+    changed: &Dataset,
+    not_ready: Option<&str>,
+    runs: &Store<TrainingRun>,
+    datasets: &Store<Dataset>,
+) -> Vec<Target> {
     let name = changed.name_any();
     let learning = runs
         .state_filter(|run| {
             let ended = run.status.as_ref().is_some_and(|s| s.completion_time.is_some());
-            !ended && same_namespace(run, changed) && run.spec.dataset_ref.name == name
+            !ended
+                && same_namespace(run, changed)
+                && run.spec.dataset_ref.name == name
+                && not_ready.is_none_or(|why| !says(run, why))
         })
         .into_iter()
         .map(|run| Target::TrainingRun(ObjectRef::from_obj(&*run)));
@@ -67,6 +76,12 @@ pub fn of_dataset(changed: &Dataset, runs: &Store<TrainingRun>, datasets: &Store
         .into_iter()
         .map(|other| Target::Dataset(ObjectRef::from_obj(&*other)));
     std::iter::once(Target::Dataset(ObjectRef::from_obj(changed))).chain(learning).chain(testing).collect()
+}
+
+/// Does the run say of its Dataset that it is not ready, in these words?
+fn says(run: &TrainingRun, why: &str) -> bool {
+    let conditions = run.status.as_ref().map_or(&[][..], |s| &s.conditions);
+    find(conditions, ConditionType::DatasetReady).is_some_and(|c| c.status == "False" && c.message == why)
 }
 
 /// A run that registered something is news for the deployments of that model.

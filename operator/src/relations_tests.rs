@@ -62,11 +62,26 @@ fn a_dataset_wakes_its_runs_and_those_that_test_on_it() {
     ended.status.as_mut().unwrap().completion_time = Some(object(json!("2026-01-01T00:00:00Z")));
     let runs = stored(vec![run("a", "mine", false), run("b", "other", false), ended]);
     let datasets = stored(vec![dataset("a", "uses", Some("data")), dataset("b", "uses", Some("data"))]);
-    let targets = of_dataset(&dataset("a", "data", None), &runs, &datasets);
+    let targets = of_dataset(&dataset("a", "data", None), None, &runs, &datasets);
     assert_eq!(
         targets,
         [Target::Dataset(at("data")), Target::TrainingRun(at("mine")), Target::Dataset(at("uses"))]
     );
+}
+
+#[test]
+fn a_run_that_says_why_its_dataset_is_not_ready_is_not_woken_to_say_it_again() {
+    let mut waits = run("a", "waits", false);
+    waits.status = Some(object(json!({"conditions": [{"type": "DatasetReady", "status": "False",
+        "reason": "DatasetNotReady", "message": "it is made", "lastTransitionTime": "2026-01-01T00:00:00Z"}]})));
+    let (runs, none) = (stored(vec![waits]), stored(vec![]));
+    let woken = |why| {
+        let targets = of_dataset(&dataset("a", "data", None), why, &runs, &none);
+        targets.contains(&Target::TrainingRun(at("waits")))
+    };
+    assert!(!woken(Some("it is made")));
+    assert!(woken(Some("its file is missing")), "other words are news");
+    assert!(woken(None), "and so is one that is ready, or gone");
 }
 
 #[test]

@@ -51,12 +51,7 @@ impl Undecodable {
             known.retain(|_, found| !found.told);
         }
         let before = known.get(&uid);
-        // the generation and not the resource version: telling changes the latter
-        let told = before.is_some_and(|f| {
-            f.told
-                && f.unreadable.meta.generation == unreadable.meta.generation
-                && f.unreadable.error == unreadable.error
-        });
+        let told = before.is_some_and(|f| f.told && f.unreadable.is_as(&unreadable));
         known.insert(uid, Found { kind, unreadable, told });
         self.more.notify_one();
     }
@@ -66,8 +61,11 @@ impl Undecodable {
         known.values().find(|found| !found.told).cloned()
     }
 
-    fn told(&self, uid: &str) {
-        if let Some(found) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get_mut(uid) {
+    /// Notes that this form of the object was told; there may be another one by now.
+    fn told(&self, was: &Found) {
+        let uid = was.unreadable.meta.uid.as_deref().unwrap_or_default();
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = known.get_mut(uid).filter(|found| found.unreadable.is_as(&was.unreadable)) {
             found.told = true;
         }
     }
@@ -99,7 +97,7 @@ impl Undecodable {
                         "no answer while telling about an object that cannot be read"
                     );
                 }
-                self.told(meta.uid.as_deref().unwrap_or_default());
+                self.told(&found);
             }
             self.more.notified().await;
         }
@@ -159,11 +157,13 @@ mod tests {
     fn an_object_is_told_once_per_generation() {
         let all = Undecodable::default();
         all.note(Kind::Dataset, found(1));
-        assert!(all.next().is_some());
-        all.told("u");
+        let first = all.next().unwrap();
+        all.told(&first);
         all.note(Kind::Dataset, found(1));
         assert!(all.next().is_none(), "a relist tells nothing new");
         all.note(Kind::Dataset, found(2));
         assert!(all.next().is_some());
+        all.told(&first);
+        assert!(all.next().is_some(), "what came while the first was told is not told yet");
     }
 }

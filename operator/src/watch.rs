@@ -49,6 +49,14 @@ pub struct Unreadable {
     pub error: String,
 }
 
+impl Unreadable {
+    /// Is that the same form of the object? The generation says so and not the resource version, which
+    /// changes when its author is told.
+    pub fn is_as(&self, other: &Self) -> bool {
+        self.meta.generation == other.meta.generation && self.error == other.error
+    }
+}
+
 impl<K> Incoming for DeserializeGuard<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,

@@ -30,8 +30,9 @@ const PROGRESS_TIMEOUT: Duration = Duration::from_secs(2);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest silence of the gateway within a try.
 const STALL_TIMEOUT: Duration = Duration::from_mins(1);
-/// How long an upload waits for the gateway to say that it wants the bytes.
-const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long an upload waits for the gateway to say that it wants the bytes. It always does, or answers: where
+/// it has the blob already, after it has read all of it. Bytes that were sent unasked would break the answer.
+const CONTINUE_TIMEOUT: Duration = Duration::from_mins(5);
 /// Largest error body that is read.
 const MAX_ERROR_BODY: u64 = 16 * 1024;
 

@@ -41,6 +41,12 @@ pub fn differs<K: Serialize>(desired: &K, live: Option<&K>) -> bool {
     needs_apply(&to_json(desired), live.map(to_json).as_ref())
 }
 
+/// Was the live object last written by an apply of the wanted one?
+pub fn same_hash<K: kube::Resource>(wanted: &K, live: &K) -> bool {
+    let hash = |child: &K| child.meta().annotations.as_ref().and_then(|a| a.get(ANNOTATION_APPLIED).cloned());
+    hash(wanted).is_some_and(|wanted| hash(live) == Some(wanted))
+}
+
 /// Does `live` hold everything that `desired` says? `key` is the field that holds both.
 fn covers(desired: &Value, live: &Value, key: &str) -> bool {
     if is_empty(desired) {

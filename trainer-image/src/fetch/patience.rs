@@ -61,7 +61,7 @@ impl Failure {
 }
 
 /// Runs `attempt` until it succeeds, fails for good, or time has passed without progress. An attempt
-/// says itself how many bytes it has brought so far, over all tries; `note` is told why there is a wait.
+/// says itself how many bytes it has brought so far, those of earlier tries once; `note` is told why there is a wait.
 pub fn persist<T>(
     what: &str,
     patience: &Patience,

@@ -84,6 +84,7 @@ pub fn one(
         room,
         promise: None,
         have: 0,
+        farthest: 0,
         total: None,
         etag: None,
         restarts: 0,
@@ -111,6 +112,8 @@ struct Transfer<'a> {
     room: &'a Room,
     promise: Option<Promise<'a>>,
     have: u64,
+    /// Most bytes that any try had.
+    farthest: u64,
     total: Option<u64>,
     etag: Option<String>,
     restarts: u32,
@@ -235,7 +238,9 @@ impl Transfer<'_> {
                 return Err(Failure::Final(self.too_large(self.have + read as u64, most)));
             }
             self.write(&buffer[..read])?;
-            *brought += read as u64;
+            // what is read again is no progress
+            *brought += self.have.saturating_sub(self.farthest);
+            self.farthest = self.farthest.max(self.have);
             self.tell(tell);
             if window.elapsed() >= patience.window {
                 if self.have - mark < patience.least {

@@ -216,6 +216,14 @@ fn a_server_without_marks_or_ranges_starts_anew() {
 }
 
 #[test]
+fn what_is_read_again_and_again_is_no_progress() {
+    let body = large();
+    let web = Web::start(move |_, _| Answer::of(200, body[..900_000].to_vec()).cut(body.len() as u64));
+    let error = Pod::new().fetch(&http(&web.url(), &[], false), &files(&["X.csv"])).unwrap_err();
+    check(&error, "SourceUnavailable", exit::UNAVAILABLE, &["X.csv", "given up after"]);
+}
+
+#[test]
 fn a_trickle_is_given_up() {
     let web = Web::start(|_, _| Answer { drip: true, ..Answer::of(200, vec![b'x'; 10_000]) });
     let error = Pod::new().fetch(&s3(&web), &files(&["X.csv"])).unwrap_err();

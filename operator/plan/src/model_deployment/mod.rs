@@ -93,7 +93,7 @@ impl Case<'_> {
         let events = events(turns, "RollOut", failure);
         Plan {
             apply: self.apply(wanted.as_ref()),
-            delete: self.delete(),
+            delete: self.delete(wanted.as_ref()),
             requeue: if registry.is_empty() { self.again() } else { SOON },
             registry,
             status,
@@ -166,7 +166,9 @@ impl Case<'_> {
             None => config,
         };
         let deployment = kept::remember(deployment, &config, &asked, kept);
-        let current = live.filter(|l| !diff::differs(&deployment, Some(&l.live)));
+        // what was applied last; where somebody else changes a field of it again and again, the rollout
+        // still begins and ends
+        let current = live.filter(|l| diff::same_hash(&deployment, &l.live));
         let up = current.is_some_and(|l| rollout::complete(l, self.replicas_of(&target.digest)));
         let late = current.is_some_and(|l| l.observed && l.deadline_exceeded) && !up;
         Wanted { deployment, config, up, late }
@@ -243,6 +245,7 @@ impl Case<'_> {
             version: target.version,
             digest: target.digest.clone(),
             generation: self.owner.generation,
+            spec_hash: Some(rollout::tried(self.valid.spec, target)),
             result: result.to_owned(),
             reason: cause.as_ref().map(|(reason, _)| reason.as_str().to_owned()),
             message: cause.map(|(_, message)| message),
@@ -294,7 +297,16 @@ impl Case<'_> {
     fn traffic(&self, wanted: Option<&Wanted>) -> Option<&str> {
         let target = self.choice.target.map(|t| t.digest.as_str());
         let serving = self.choice.serving.map(|s| s.digest.as_str());
-        if wanted.is_some_and(|w| w.up) { target.or(serving) } else { serving.or(target) }
+        let unseen = self.unseen_traffic(wanted);
+        if wanted.is_some_and(|w| w.up) { target.or(serving) } else { serving.or(unseen).or(target) }
+    }
+
+    /// What our Service selects, where no Deployment of it is seen and none other answers. It may be there
+    /// all the same (its label was taken away): the traffic stays until the target is up, or late.
+    fn unseen_traffic(&self, wanted: Option<&Wanted>) -> Option<&str> {
+        let (service, owned) = self.seen.service.as_ref()?;
+        let waits = *owned && self.choice.serving.is_none() && !wanted.is_some_and(|w| w.late);
+        rollout::selected(service).filter(|_| waits)
     }
 
     fn apply(&self, wanted: Option<&Wanted>) -> Vec<Child> {
@@ -308,7 +320,9 @@ impl Case<'_> {
                 let at = if live.is_none() { 0 } else { children.len() };
                 children.insert(at, Child::Service(Box::new(service)));
             }
-            children.extend(self.apply_autoscaler(digest));
+            // one for a Deployment that nobody sees could only fail
+            let seen = self.unseen_traffic(wanted) != Some(vitrine_crds::names::short_digest(digest));
+            children.extend(seen.then(|| self.apply_autoscaler(digest)).flatten());
         }
         children
     }
@@ -364,12 +378,13 @@ impl Case<'_> {
 
     /// What neither serves nor shall serve. The Service was seen to select what serves, so that
     /// nothing with traffic is ever in this list.
-    fn delete(&self) -> Vec<ChildRef> {
+    fn delete(&self, wanted: Option<&Wanted>) -> Vec<ChildRef> {
         let digests = [self.choice.target.map(|t| &t.digest), self.choice.serving.map(|s| &s.digest)];
         let kept: Vec<String> =
             digests.into_iter().flatten().map(|digest| children::name(&self.owner, digest)).collect();
         let autoscaler = self.delete_autoscaler().into_iter();
-        if kept.is_empty() || (self.choice.serving.is_some() && !self.choice.selected) {
+        let moves = self.choice.serving.is_some() && !self.choice.selected;
+        if kept.is_empty() || moves || self.unseen_traffic(wanted).is_some() {
             return autoscaler.collect();
         }
         let deployments = self.seen.deployments.iter().filter(|d| d.owned).map(|d| ChildRef {

@@ -3,10 +3,12 @@
 //! version that failed is not tried again before the spec changes.
 
 use k8s_openapi::api::core::v1::Service;
-use vitrine_crds::model_deployment::LastRollout;
+use vitrine_crds::model_deployment::{LastRollout, ModelDeploymentSpec};
 use vitrine_crds::{ModelDeployment, names};
 
+use super::kept;
 use crate::facts::{DeploymentFacts, ModelDeploymentObserved, VersionFacts};
+use crate::hash;
 
 /// Result of a rollout that reached its end.
 pub const SUCCEEDED: &str = "Succeeded";
@@ -88,10 +90,20 @@ fn wish<'a>(
 /// Has the version failed with the spec as it is now?
 fn has_failed(object: &ModelDeployment, version: &VersionFacts) -> bool {
     last(object).is_some_and(|l| {
-        l.result == FAILED
-            && same(l.version, &l.digest, version)
-            && Some(l.generation) == object.metadata.generation
+        // a status of an earlier release has no hash
+        let as_now = l.spec_hash.as_ref().map_or_else(
+            || Some(l.generation) == object.metadata.generation,
+            |tried_with| *tried_with == tried(&object.spec, version),
+        );
+        l.result == FAILED && same(l.version, &l.digest, version) && as_now
     })
+}
+
+/// Hash of what the rollout of a version depends on. The number of pods is not among it: a version that
+/// failed is not tried again by whoever scales what serves.
+pub fn tried(spec: &ModelDeploymentSpec, version: &VersionFacts) -> String {
+    let value = serde_json::json!({"pods": kept::asked(spec, version), "rollout": spec.rollout});
+    hash::sha256_hex(hash::canonical(&value).as_bytes())
 }
 
 /// Is that the version? Two versions may be the same bytes: a run that learns the same again.

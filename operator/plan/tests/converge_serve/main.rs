@@ -7,6 +7,7 @@ mod autoscaling;
 #[path = "../common/mod.rs"]
 mod common;
 mod happening;
+mod mishaps;
 mod upgrade;
 mod world;
 
