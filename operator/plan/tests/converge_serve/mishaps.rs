@@ -35,9 +35,8 @@ fn a_field_that_somebody_changes_again_and_again_holds_up_no_rollout() {
         // a policy of the cluster adds something to every template
         for sim in world.deployments.values_mut() {
             let pod = sim.live.spec.as_mut().unwrap().template.spec.as_mut().unwrap();
-            pod.image_pull_secrets
-                .get_or_insert_default()
-                .push(serde_json::from_str(r#"{"name": "x"}"#).unwrap());
+            let added = serde_json::from_str(r#"{"name": "added", "emptyDir": {}}"#).unwrap();
+            pod.volumes.as_mut().unwrap().push(added);
         }
         world.ready();
     }
