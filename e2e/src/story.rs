@@ -1,5 +1,6 @@
 //! A namespace of its own for each story, with the catalogue in a volume; evidence on failure.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -14,7 +15,7 @@ use crate::wait::{seconds, until};
 pub struct Story {
     /// Namespace.
     pub ns: String,
-    _turn: Turn,
+    turn: Cell<Option<Turn>>,
 }
 
 /// Folder with the small catalogue that the tests train on.
@@ -65,7 +66,13 @@ spec:
             folder = folder.display()
         );
         apply(&ns, &manifest);
-        Self { ns, _turn: turn }
+        Self { ns, turn: Cell::new(Some(turn)) }
+    }
+
+    /// Goes on alone, after the stories that run beside each other: what it prepared stays meanwhile.
+    pub fn alone(&self) {
+        drop(self.turn.take());
+        self.turn.set(Some(turn::alone()));
     }
 
     /// Applies a manifest in the namespace.

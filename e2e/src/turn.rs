@@ -12,13 +12,15 @@ const BESIDE: usize = 6;
 struct Table {
     /// Shared turns that are taken.
     shared: usize,
+    /// Those of them that need none of the machine.
+    resting: usize,
     /// Stories that wait for a shared turn.
     waiting: usize,
     /// Whether one story has the cluster for itself.
     alone: bool,
 }
 
-static TABLE: Mutex<Table> = Mutex::new(Table { shared: 0, waiting: 0, alone: false });
+static TABLE: Mutex<Table> = Mutex::new(Table { shared: 0, resting: 0, waiting: 0, alone: false });
 static CHANGED: Condvar = Condvar::new();
 
 thread_local! {
@@ -28,7 +30,9 @@ thread_local! {
 
 /// A turn, until it is dropped.
 #[must_use = "a turn ends when it is dropped"]
-pub struct Turn(());
+pub struct Turn {
+    resting: bool,
+}
 
 fn table() -> MutexGuard<'static, Table> {
     // a story that fails must not take the others along
@@ -39,12 +43,12 @@ fn wait(table: MutexGuard<'static, Table>, not_yet: impl Fn(&Table) -> bool) -> 
     CHANGED.wait_while(table, |table| not_yet(table)).unwrap_or_else(PoisonError::into_inner)
 }
 
-fn take(first: impl FnOnce()) -> Turn {
+fn take(resting: bool, first: impl FnOnce()) -> Turn {
     if HELD.get() == 0 {
         first();
     }
     HELD.set(HELD.get() + 1);
-    Turn(())
+    Turn { resting }
 }
 
 /// A turn beside other stories.
@@ -52,19 +56,28 @@ pub fn beside() -> Turn {
     let limit = std::env::var("VITRINE_E2E_STORIES").map_or(BESIDE, |n| {
         n.parse().unwrap_or_else(|_| panic!("VITRINE_E2E_STORIES is {n:?}, which is no number"))
     });
-    take(|| {
+    take(false, || {
         let mut table = table();
         table.waiting += 1;
-        let mut table = wait(table, |t| t.alone || t.shared >= limit.max(1));
+        let mut table = wait(table, |t| t.alone || t.shared - t.resting >= limit.max(1));
         table.waiting -= 1;
         table.shared += 1;
+    })
+}
+
+/// A turn beside others that takes the place of none: for a story that observes what does not happen.
+pub fn resting() -> Turn {
+    take(true, || {
+        let mut table = wait(table(), |t| t.alone);
+        table.shared += 1;
+        table.resting += 1;
     })
 }
 
 /// A turn with no other story, to be taken before anything is made; after those that may run side by side.
 pub fn alone() -> Turn {
     assert_eq!(HELD.get(), 0, "a story that has a shared turn would wait for itself");
-    take(|| wait(table(), |t| t.alone || t.shared > 0 || t.waiting > 0).alone = true)
+    take(false, || wait(table(), |t| t.alone || t.shared > 0 || t.waiting > 0).alone = true)
 }
 
 impl Drop for Turn {
@@ -78,6 +91,7 @@ impl Drop for Turn {
             table.alone = false;
         } else {
             table.shared -= 1;
+            table.resting -= usize::from(self.resting);
         }
         drop(table);
         CHANGED.notify_all();

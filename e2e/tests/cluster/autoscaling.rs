@@ -7,7 +7,6 @@ use vitrine_e2e::kubectl::{condition, kubectl, number, stderr, text, try_kubectl
 use vitrine_e2e::manifests::{Run, dataset, deployment};
 use vitrine_e2e::prober::Prober;
 use vitrine_e2e::story::Story;
-use vitrine_e2e::turn;
 use vitrine_e2e::wait::{seconds, until};
 
 use crate::{address, served};
@@ -61,7 +60,6 @@ fn ready_pods(story: &Story, wanted: i64, limit: u64) -> Value {
 
 #[test]
 fn load_brings_pods_and_calm_takes_them_away_without_a_failed_request() {
-    let _alone = turn::alone();
     let story = Story::begin("autoscale");
     story.apply(&dataset("products"));
     story.apply(&Run::default().yaml());
@@ -69,6 +67,7 @@ fn load_brings_pods_and_calm_takes_them_away_without_a_failed_request() {
     story.wait_for("trun/run", "Succeeded", 240);
     story.wait_for("mdep/serve", "Ready", 120);
     story.wait_for("mdep/serve", "ScalingActive", 120);
+    story.alone();
     let address = address(&story, "serve");
 
     let mark = audit::mark();

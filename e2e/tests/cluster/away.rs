@@ -8,7 +8,6 @@ use vitrine_e2e::kubectl::{kubectl, number, text, try_kubectl};
 use vitrine_e2e::operator;
 use vitrine_e2e::prober::Prober;
 use vitrine_e2e::story::Story;
-use vitrine_e2e::turn;
 use vitrine_e2e::wait::{pause, seconds, until};
 
 use crate::autoscaling::autoscaled;
@@ -71,9 +70,9 @@ fn restart_kubelet() {
 
 #[test]
 fn pods_are_replaced_and_added_while_the_operator_is_away_and_predictions_go_on() {
-    let _alone = turn::alone();
     let story = Story::begin("siblings");
     served(&story, 2);
+    story.alone();
     let child = text(&story.get(&["mdep/serve"]), "/status/stable/deployment");
     let address = address(&story, "serve");
     let prober = Prober::start(address, BODY, 50, 8);
@@ -107,7 +106,6 @@ fn pods_are_replaced_and_added_while_the_operator_is_away_and_predictions_go_on(
 
 #[test]
 fn an_autoscaler_goes_from_one_pod_to_three_while_the_operator_is_away() {
-    let _alone = turn::alone();
     let story = Story::begin("sib-scaler");
     served(&story, 1);
     story.apply(&autoscaled());
@@ -115,6 +113,7 @@ fn an_autoscaler_goes_from_one_pod_to_three_while_the_operator_is_away() {
     until("the autoscaler", seconds(60), || if least() == Some(1) { Ok(()) } else { Err("none yet".into()) });
     story.wait_for("mdep/serve", "Ready", 60);
     let first = all_ready(&story, 1);
+    story.alone();
     operator::scale(0);
     // what the autoscaler may not go below is what it brings at once, without any load
     kubectl(&["-n", &story.ns, "patch", "hpa/serve", "--type=merge", "-p", r#"{"spec":{"minReplicas":3}}"#]);

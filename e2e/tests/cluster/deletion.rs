@@ -6,7 +6,6 @@ use vitrine_e2e::kubectl::{kubectl, number, text};
 use vitrine_e2e::manifests::{Run, dataset, deployment};
 use vitrine_e2e::operator;
 use vitrine_e2e::story::Story;
-use vitrine_e2e::turn;
 use vitrine_e2e::wait::{seconds, until};
 
 use crate::served;
@@ -65,9 +64,9 @@ fn each_resource_takes_its_children_along_and_the_model_stays() {
 
 #[test]
 fn deletion_ends_while_the_operator_is_down() {
-    let _alone = turn::alone();
     let story = Story::begin("away");
     served(&story, 1);
+    story.alone();
     let uids = ["mdep/serve", "trun/run", "mlds/products"].map(|object| children(&story, object));
     operator::scale(0);
     kubectl(&["-n", &story.ns, "delete", "mlds,trun,mdep", "--all", "--timeout=30s"]);

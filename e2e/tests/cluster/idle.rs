@@ -2,12 +2,14 @@
 
 use vitrine_e2e::audit;
 use vitrine_e2e::story::Story;
+use vitrine_e2e::turn;
 use vitrine_e2e::wait::{pause, seconds, until};
 
 use crate::served;
 
 #[test]
 fn two_idle_minutes_cost_no_write_but_the_lease() {
+    let _resting = turn::resting();
     let story = Story::begin("idle");
     served(&story, 1);
     // what other stories do meanwhile is written in their namespaces, and their pods' tokens are reviewed

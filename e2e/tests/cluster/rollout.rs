@@ -4,7 +4,6 @@ use vitrine_e2e::kubectl::{condition, kubectl, number, text};
 use vitrine_e2e::manifests::Run;
 use vitrine_e2e::prober::Prober;
 use vitrine_e2e::story::Story;
-use vitrine_e2e::turn;
 use vitrine_e2e::wait::{seconds, until};
 
 use crate::integrity::{flip, stored};
@@ -15,9 +14,9 @@ const BODY: &str =
 
 #[test]
 fn a_new_version_under_500_requests_per_second_fails_none() {
-    let _alone = turn::alone();
     let story = Story::begin("rollout");
     served(&story, 2);
+    story.alone();
     let address = address(&story, "serve");
     let prober = Prober::start(address, BODY, 500, 16);
     until("traffic", seconds(30), || {

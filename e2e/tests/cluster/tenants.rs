@@ -50,7 +50,7 @@ fn nothing_of_another_namespace_can_be_named() {
             ),
             "no reference crosses a namespace",
         ),
-        (base.replace("X_train_update.csv", "../team-b/X.csv"), "without '..'"),
+        (base.replace("X_train_update.csv", "../team-b/X.csv"), "and without '//', '.' and '..'"),
         (s3("endpoint: 'file:///etc/'"), "spec.source.s3.endpoint must be"),
         (s3("endpoint: 'http://good@evil'"), "spec.source.s3.endpoint must be"),
         (

@@ -8,7 +8,6 @@ use vitrine_e2e::manifests::{Run, dataset, deployment};
 use vitrine_e2e::operator;
 use vitrine_e2e::prober::Prober;
 use vitrine_e2e::story::Story;
-use vitrine_e2e::turn;
 use vitrine_e2e::wait::{pause, seconds, until};
 
 use crate::address;
@@ -52,12 +51,12 @@ fn pods(story: &Story, name: &str) -> Vec<(String, Value)> {
 
 #[test]
 fn an_upgrade_of_the_operator_restarts_no_serving_pod_and_its_defaults_wait_for_the_next_rollout() {
-    let _alone = turn::alone();
     let story = Story::begin("upgrade");
     story.apply(&dataset("products"));
     story.apply(&Run::default().yaml());
     story.apply(&by_default("serve", 2));
     story.wait_for("mdep/serve", "Ready", 240);
+    story.alone();
     let child = text(&story.get(&["mdep/serve"]), "/status/stable/deployment");
     let generation = || story.get(&["deployment", &child])["metadata"]["generation"].clone();
     let before = (pods(&story, "serve"), generation());
