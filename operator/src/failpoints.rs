@@ -18,6 +18,7 @@ mod on {
     use std::fs::File;
     use std::io::Write as _;
     use std::sync::{LazyLock, Mutex, PoisonError};
+    use std::time::Duration;
 
     use rustix::process::{Signal, getpid, kill_process};
 
@@ -27,6 +28,9 @@ mod on {
         left: u32,
         signal: Signal,
     }
+
+    /// More than a busy machine needs to stop a process.
+    const TAKEN: Duration = Duration::from_secs(1);
 
     static ORDER: LazyLock<Mutex<Option<Order>>> = LazyLock::new(|| Mutex::new(order()));
     static TRACE: LazyLock<Option<Mutex<File>>> = LazyLock::new(|| {
@@ -57,6 +61,9 @@ mod on {
             // released first: a process that goes on after SIGCONT must find the lock free
             drop(order);
             let _ = kill_process(getpid(), signal);
+            // another thread takes the signal, and until it does, this one would go on with the write
+            #[allow(clippy::disallowed_methods)] // of a build that is never released
+            std::thread::sleep(TAKEN);
         }
     }
 }
