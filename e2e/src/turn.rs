@@ -74,7 +74,7 @@ pub fn resting() -> Turn {
     })
 }
 
-/// A turn with no other story, to be taken before anything is made; after those that may run side by side.
+/// A turn with no other story, after those that may run side by side; to be taken by who holds no turn.
 pub fn alone() -> Turn {
     assert_eq!(HELD.get(), 0, "a story that has a shared turn would wait for itself");
     take(false, || wait(table(), |t| t.alone || t.shared > 0 || t.waiting > 0).alone = true)

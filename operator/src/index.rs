@@ -10,7 +10,8 @@ use kube::{Resource, ResourceExt as _};
 use vitrine_crds::names;
 use vitrine_plan::meta::owned_by;
 
-type Owners<K> = Arc<RwLock<HashMap<String, HashSet<ObjectRef<K>>>>>;
+type Owned<K> = HashMap<String, HashSet<ObjectRef<K>>>;
+type Owners<K> = Arc<RwLock<Owned<K>>>;
 
 /// A cache of children with its index. Cheap to clone.
 #[derive(Clone)]
@@ -61,10 +62,7 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Children<K> {
 
     /// Notes a child.
     pub fn put(&self, child: &K) {
-        if let Some(uid) = child.labels().get(names::LABEL_OWNER_UID) {
-            let mut owners = self.owners.write().unwrap_or_else(PoisonError::into_inner);
-            owners.entry(uid.clone()).or_default().insert(ObjectRef::from_obj(child));
-        }
+        note(&mut self.owners.write().unwrap_or_else(PoisonError::into_inner), child);
     }
 
     /// Forgets a child.
@@ -82,14 +80,18 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Children<K> {
 
     /// Starts again from what the store holds, after it was listed anew.
     pub fn rebuild(&self) {
-        let mut owners: HashMap<String, HashSet<ObjectRef<K>>> = HashMap::new();
+        let mut owners = Owned::new();
         for child in self.store.state() {
-            if let Some(uid) = child.labels().get(names::LABEL_OWNER_UID) {
-                owners.entry(uid.clone()).or_default().insert(ObjectRef::from_obj(&*child));
-            }
+            note(&mut owners, &*child);
         }
         // at once: a pass that found half of it would take a live child for a missing one
         *self.owners.write().unwrap_or_else(PoisonError::into_inner) = owners;
+    }
+}
+
+fn note<K: Resource<DynamicType = ()> + 'static>(owners: &mut Owned<K>, child: &K) {
+    if let Some(uid) = child.labels().get(names::LABEL_OWNER_UID) {
+        owners.entry(uid.clone()).or_default().insert(ObjectRef::from_obj(child));
     }
 }
 

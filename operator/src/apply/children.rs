@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use vitrine_crds::names;
 use vitrine_plan::meta::owned_by;
-use vitrine_plan::{Child, ChildRef};
+use vitrine_plan::{Child, ChildRef, diff};
 
 use crate::context::{Context, call_error};
 use crate::error::{ApplyError, CallError};
@@ -230,8 +230,7 @@ fn met<K: Object>(live: Option<&K>, wanted: &K, owner_uid: &str) -> Met {
     if live.labels().get(names::LABEL_MANAGED_BY).is_none_or(|by| by != names::MANAGED_BY) {
         return Met::Unlabelled;
     }
-    let hash = |child: &K| child.annotations().get(names::ANNOTATION_APPLIED).cloned();
-    if hash(wanted).is_some() && hash(live) == hash(wanted) { Met::Done } else { Met::Newer }
+    if diff::same_hash(wanted, live) { Met::Done } else { Met::Newer }
 }
 
 /// Creates a Job. That it exists already is success if it is ours: an earlier create was carried
