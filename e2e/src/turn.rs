@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Stories beside each other unless `VITRINE_E2E_STORIES` says otherwise; they mostly wait for pods.
-const BESIDE: usize = 6;
+const BESIDE: usize = 8;
 
 struct Table {
     /// Shared turns that are taken.

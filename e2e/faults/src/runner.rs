@@ -77,10 +77,7 @@ struct Learnt {
 /// Runs a campaign of cases.
 pub async fn campaign(plan: &Plan, campaign: Campaign) -> Result<Report> {
     let started = Instant::now();
-    let mut stages = Vec::new();
-    for _ in 0..plan.jobs.max(1) {
-        stages.push(Stage::start(&plan.programs, Duration::ZERO).await?);
-    }
+    let mut stages = start(plan).await?;
     let learnt = Arc::new(learn(plan, campaign, &mut stages).await?);
     let mut cases: Vec<(usize, Case)> =
         learnt.iter().enumerate().flat_map(|(i, l)| l.cases.iter().map(move |c| (i, c.clone()))).collect();
@@ -189,27 +186,47 @@ async fn work(
 /// C4: every story once.
 pub async fn leaders(plan: &Plan, only: Option<Story>) -> Result<Report> {
     let started = Instant::now();
-    let mut stage = Stage::start(&plan.programs, Duration::ZERO).await?;
+    let mut stages = start(plan).await?;
     let promote = workload::named("promote").context("workload promote")?;
-    let (reference, _) = reference(&mut stage, &promote, plan.quiet).await?;
-    let mut report = Report { campaign: "c4".into(), ..Report::default() };
+    let (reference, _) = reference(&mut stages[0], &promote, plan.quiet).await?;
     let mut stories: Vec<Story> =
         Story::all().iter().copied().filter(|s| only.is_none_or(|o| o == *s)).collect();
     fastrand::Rng::with_seed(plan.seed).shuffle(&mut stories);
     stories.truncate(plan.sample.unwrap_or(usize::MAX));
-    for story in stories {
-        let played = c4::play(&mut stage, story, &reference, plan.quiet).await?;
-        let seen: Vec<String> = played.violations.iter().map(ToString::to_string).collect();
-        let missed = if played.happened { "" } else { " (it did not happen)" };
-        eprintln!("{} {story:?}{missed} {seen:#?}", if seen.is_empty() { "ok" } else { "VIOLATED" });
-        report.runs += 1;
-        report.injected += usize::from(played.happened);
-        if !seen.is_empty() {
-            report.findings.push((format!("--story {}", story.name()), seen));
+    let (queue, reference, quiet) = (Mutex::new(stories), &reference, plan.quiet);
+    let workers = stages.iter_mut().map(|stage| async {
+        let mut played = Vec::new();
+        while let Some(story) = take(&queue) {
+            let ended = c4::play(stage, story, reference, quiet).await?;
+            let seen: Vec<String> = ended.violations.iter().map(ToString::to_string).collect();
+            let missed = if ended.happened { "" } else { " (it did not happen)" };
+            eprintln!("{} {story:?}{missed} {seen:#?}", if seen.is_empty() { "ok" } else { "VIOLATED" });
+            played.push((story, ended.happened, seen));
         }
+        anyhow::Ok(played)
+    });
+    let played: Vec<_> = futures::future::try_join_all(workers).await?.into_iter().flatten().collect();
+    Ok(Report {
+        campaign: "c4".into(),
+        runs: played.len(),
+        injected: played.iter().filter(|(_, happened, _)| *happened).count(),
+        findings: played
+            .into_iter()
+            .filter(|(_, _, seen)| !seen.is_empty())
+            .map(|(story, _, seen)| (format!("--story {}", story.name()), seen))
+            .collect(),
+        seconds: started.elapsed().as_secs_f64(),
+        ..Report::default()
+    })
+}
+
+/// The stages beside each other, one for each job.
+async fn start(plan: &Plan) -> Result<Vec<Stage>> {
+    let mut stages = Vec::new();
+    for _ in 0..plan.jobs.max(1) {
+        stages.push(Stage::start(&plan.programs, Duration::ZERO).await?);
     }
-    report.seconds = started.elapsed().as_secs_f64();
-    Ok(report)
+    Ok(stages)
 }
 
 /// C8: every poison once, or `only` one again.

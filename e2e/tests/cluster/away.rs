@@ -96,7 +96,7 @@ fn pods_are_replaced_and_added_while_the_operator_is_away_and_predictions_go_on(
     let mark = audit::mark();
     operator::scale(1);
     story.wait_for("mdep/serve", "Ready", 60);
-    pause(seconds(20));
+    pause(seconds(10));
     let here = |r: &audit::Request| r.resource != "leases" && r.namespace == story.ns;
     let writes: Vec<_> =
         audit::writes(audit::since(mark, audit::OPERATOR)).into_iter().filter(here).collect();

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::Value;
 use vitrine_e2e::audit::{self, OPERATOR};
 use vitrine_e2e::kubectl::{number, text};
 use vitrine_e2e::manifests::{Run, dataset, deployment};
@@ -41,47 +42,79 @@ fn one_of_everything(story: &Story, mark: audit::Mark) {
     assert_eq!(story.list(&["services"]).len(), 2, "for predictions and for siblings");
 }
 
-/// Applies everything, kills the operator when `moment` holds, and checks the end.
-fn killed_when(name: &str, what: &str, moment: impl Fn(&Story) -> bool) {
-    let _alone = turn::alone();
-    let story = Story::begin(name);
-    let mark = audit::mark();
-    story.apply(&dataset("products"));
-    story.apply(&Run { c: &[0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0], ..Run::default() }.yaml());
-    story.apply(&deployment("serve", 2));
-    until(what, seconds(180), || if moment(&story) { Ok(()) } else { Err("not yet".into()) });
+/// A run that searches long enough to be killed in.
+fn long_run() -> String {
+    Run { c: &[0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0], ..Run::default() }.yaml()
+}
+
+/// Kills the operator when `moment` holds, waits for its return and checks the end.
+fn killed_when(story: &Story, mark: audit::Mark, what: &str, moment: impl Fn() -> bool) {
+    until(what, seconds(180), || if moment() { Ok(()) } else { Err("not yet".into()) });
     operator::kill();
     operator::wait_ready();
-    one_of_everything(&story, mark);
-    story.end();
+    one_of_everything(story, mark);
+}
+
+/// Whether that is true of a training pod.
+fn some_training_pod(story: &Story, is: impl Fn(&Value) -> bool) -> bool {
+    story.list(&["pods", "-l", "app.kubernetes.io/component=train"]).iter().any(is)
 }
 
 #[test]
 fn killed_during_ingest() {
-    killed_when("kill-ingest", "the ingest Job", |s| !jobs_of(s, "products").is_empty());
+    let _alone = turn::alone();
+    let story = Story::begin("kill-ingest");
+    let mark = audit::mark();
+    for manifest in [dataset("products"), long_run(), deployment("serve", 2)] {
+        story.apply(&manifest);
+    }
+    killed_when(&story, mark, "the ingest Job", || !jobs_of(&story, "products").is_empty());
+    story.end();
+}
+
+/// A story whose Dataset is ready before it goes on alone.
+fn with_dataset(name: &str) -> (Story, audit::Mark) {
+    let story = Story::begin(name);
+    let mark = audit::mark();
+    story.apply(&dataset("products"));
+    story.wait_for("mlds/products", "Ready", 240);
+    story.alone();
+    (story, mark)
 }
 
 #[test]
 fn killed_during_training() {
-    killed_when("kill-train", "the training pod to run", |s| {
-        s.list(&["pods", "-l", "app.kubernetes.io/component=train"])
-            .iter()
-            .any(|p| text(p, "/status/phase") == "Running")
+    let (story, mark) = with_dataset("kill-train");
+    story.apply(&long_run());
+    story.apply(&deployment("serve", 2));
+    killed_when(&story, mark, "the training pod to run", || {
+        some_training_pod(&story, |p| text(p, "/status/phase") == "Running")
     });
+    story.end();
 }
 
 #[test]
 fn killed_at_registration() {
-    killed_when("kill-register", "the training pod to end", |s| {
-        s.list(&["pods", "-l", "app.kubernetes.io/component=train"])
-            .iter()
-            .any(|p| !p["status"]["containerStatuses"][0]["state"]["terminated"].is_null())
+    let (story, mark) = with_dataset("kill-register");
+    story.apply(&long_run());
+    story.apply(&deployment("serve", 2));
+    killed_when(&story, mark, "the training pod to end", || {
+        some_training_pod(&story, |p| !p["status"]["containerStatuses"][0]["state"]["terminated"].is_null())
     });
+    story.end();
 }
 
 #[test]
 fn killed_during_rollout() {
-    killed_when("kill-rollout", "the child Deployment", |s| !s.list(&["deployments"]).is_empty());
+    let story = Story::begin("kill-rollout");
+    let mark = audit::mark();
+    story.apply(&dataset("products"));
+    story.apply(&Run::default().yaml());
+    story.wait_for("trun/run", "Succeeded", 240);
+    story.alone();
+    story.apply(&deployment("serve", 2));
+    killed_when(&story, mark, "the child Deployment", || !story.list(&["deployments"]).is_empty());
+    story.end();
 }
 
 #[test]

@@ -17,6 +17,7 @@ use vitrine_e2e::kubectl::{condition, get, kubectl, list, number, stderr, text, 
 use vitrine_e2e::manifests::{Run, dataset, deployment};
 use vitrine_e2e::operator;
 use vitrine_e2e::story::Story;
+use vitrine_e2e::turn;
 use vitrine_e2e::wait::{seconds, until};
 
 use crate::{jobs_of, served};
@@ -220,6 +221,8 @@ fn listener() -> (String, Arc<Mutex<BTreeSet<IpAddr>>>) {
 
 #[test]
 fn the_operator_goes_nowhere_that_a_dataset_names() {
+    // it waits for minutes until pods that reach nothing give up
+    let _rests = turn::resting();
     let story = Story::begin("reach");
     let (address, seen) = listener();
     let http = |name: &str, url: &str| {

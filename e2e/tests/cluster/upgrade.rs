@@ -91,7 +91,7 @@ fn an_upgrade_of_the_operator_restarts_no_serving_pod_and_its_defaults_wait_for_
     assert_eq!(pod["containers"][0]["resources"]["requests"]["cpu"], "61m");
     // a pass over what serves, in case none has come yet
     kubectl(&["-n", &story.ns, "annotate", "mdep/serve", "example.com/seen=1"]);
-    pause(seconds(20));
+    pause(seconds(10));
     assert_eq!(
         (pods(&story, "serve"), generation()),
         before,
@@ -104,7 +104,7 @@ fn an_upgrade_of_the_operator_restarts_no_serving_pod_and_its_defaults_wait_for_
     assert!(seen.ok > 500, "{seen:?}");
     kubectl(&["-n", &story.ns, "delete", "mdep/next", "--timeout=60s"]);
     drop(restored);
-    pause(seconds(10));
+    pause(seconds(6));
     assert_eq!((pods(&story, "serve"), generation()), before, "nor does the way back restart them");
     story.end();
 }
