@@ -8,7 +8,7 @@ use std::sync::Arc;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, PodTemplateSpec, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Service};
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::reflector::store::Writer;
@@ -23,8 +23,10 @@ use vitrine_plan::status::Kind;
 
 use crate::client::WATCH_SECONDS;
 use crate::index::Children;
+use crate::kind::Kind as Reconciled;
 use crate::metrics::Metrics;
 use crate::queues::Queues;
+use crate::references::Referring;
 use crate::relations::{self, Target};
 use crate::undecodable::Undecodable;
 use crate::watch::{self, Change, Incoming, Unreadable};
@@ -41,15 +43,21 @@ pub struct Caches {
     pub runs: Store<TrainingRun>,
     /// ModelDeployments of all namespaces.
     pub deployments: Store<ModelDeployment>,
-    /// Our Jobs, without their pod templates.
+    /// Datasets by the Dataset that they test on.
+    pub testing: Referring<Dataset>,
+    /// TrainingRuns by the Dataset that they learn from.
+    pub learning: Referring<TrainingRun>,
+    /// ModelDeployments by their model.
+    pub serving: Referring<ModelDeployment>,
+    /// Our Jobs; like all children, without what nobody reads.
     pub jobs: Children<Job>,
-    /// Our pods, without their specs.
+    /// Our pods.
     pub pods: Children<Pod>,
     /// Our Deployments.
     pub workloads: Children<Deployment>,
     /// Our Services.
     pub services: Children<Service>,
-    /// Our autoscalers, without what they measured.
+    /// Our autoscalers.
     pub autoscalers: Children<HorizontalPodAutoscaler>,
     /// Our ConfigMaps.
     pub configs: Children<ConfigMap>,
@@ -135,6 +143,9 @@ impl Caches {
         let (configs, configs_w) = store();
         let (namespaces, namespaces_w) = store();
         let caches = Self {
+            testing: Referring::new(datasets.clone(), relations::tests_on),
+            learning: Referring::new(runs.clone(), relations::learns_from),
+            serving: Referring::new(deployments.clone(), relations::serves),
             datasets,
             runs,
             deployments,
@@ -236,20 +247,21 @@ fn spawn_kinds(
     runs: Writer<TrainingRun>,
     deployments: Writer<ModelDeployment>,
 ) {
-    spawn_kind(tasks, sinks, "datasets", Kind::Dataset, datasets, |dataset, there, caches| {
+    let caches = &sinks.caches;
+    spawn_kind(tasks, sinks, Kind::Dataset, datasets, &caches.testing, |dataset, there, caches| {
         let facts = there.then(|| vitrine_plan::dataset::facts(dataset));
         let not_ready = match &facts {
             Some(Reference::NotReady(why)) => Some(why.as_str()),
             _ => None,
         };
-        relations::of_dataset(dataset, not_ready, &caches.runs, &caches.datasets)
+        relations::of_dataset(dataset, not_ready, &caches.learning, &caches.testing)
     });
-    spawn_kind(tasks, sinks, "trainingruns", Kind::TrainingRun, runs, |run, _, caches| {
-        relations::of_run(run, &caches.deployments)
+    spawn_kind(tasks, sinks, Kind::TrainingRun, runs, &caches.learning, |run, _, caches| {
+        relations::of_run(run, &caches.serving)
     });
     let kind = Kind::ModelDeployment;
-    spawn_kind(tasks, sinks, "modeldeployments", kind, deployments, |deployment, _, caches| {
-        relations::of_deployment(deployment, &caches.deployments)
+    spawn_kind(tasks, sinks, kind, deployments, &caches.serving, |deployment, _, caches| {
+        relations::of_deployment(deployment, &caches.serving)
     });
 }
 
@@ -257,22 +269,31 @@ fn spawn_kinds(
 fn spawn_kind<K>(
     tasks: &mut JoinSet<()>,
     sinks: &Sinks,
-    resource: &'static str,
     kind: Kind,
     writer: Writer<K>,
+    index: &Referring<K>,
     related: fn(&K, bool, &Caches) -> Vec<Target>,
 ) where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    K: Reconciled + Resource<DynamicType = ()>,
 {
     let stream = sinks.stream::<DeserializeGuard<K>>(None);
-    let (sink, unreadable) = (sinks.clone(), sinks.unreadable(kind));
+    let (sink, index, unreadable) = (sinks.clone(), index.clone(), sinks.unreadable(kind));
     let on_change = move |change: Change<'_, K>| match change {
-        Change::Put(object) => sink.queues.push_all(related(object, true, &sink.caches)),
-        Change::Gone(object) => sink.queues.push_all(related(object, false, &sink.caches)),
-        Change::Relisted => sink.wake_everything(),
-        Change::Listed => {}
+        Change::Put(object) => {
+            index.put(object);
+            sink.queues.push_all(related(object, true, &sink.caches));
+        }
+        Change::Gone(object) => {
+            index.remove(object);
+            sink.queues.push_all(related(object, false, &sink.caches));
+        }
+        Change::Relisted => {
+            index.rebuild();
+            sink.wake_everything();
+        }
+        Change::Listed => index.rebuild(),
     };
-    tasks.spawn(watch::run(resource, stream, writer, sinks.metrics.clone(), on_change, unreadable));
+    tasks.spawn(watch::run(K::PLURAL, stream, writer, sinks.metrics.clone(), on_change, unreadable));
 }
 
 fn spawn_child<K>(
@@ -307,62 +328,6 @@ fn spawn_child<K>(
     tasks.spawn(watch::run(resource, stream, writer, sinks.metrics.clone(), on_change, |_| ()));
 }
 
-macro_rules! incoming {
-    ($kind:ty, $prune:expr) => {
-        impl Incoming for $kind {
-            type Object = Self;
-
-            fn object(mut self) -> Result<Self, Box<Unreadable>> {
-                watch::prune(&mut self.metadata);
-                let prune: fn(&mut Self) = $prune;
-                prune(&mut self);
-                Ok(self)
-            }
-        }
-    };
-}
-
-incoming!(Job, |job| {
-    if let Some(spec) = &mut job.spec {
-        spec.template = PodTemplateSpec::default();
-    }
-});
-incoming!(Pod, |pod| {
-    pod.spec = None;
-    pod.metadata.annotations = None;
-});
-incoming!(Deployment, |_| ());
-incoming!(Service, |_| ());
-incoming!(ConfigMap, |_| ());
-incoming!(PartialObjectMeta<Namespace>, |namespace| {
-    namespace.metadata.annotations = None;
-    namespace.metadata.labels = None;
-});
-
-impl Incoming for HorizontalPodAutoscaler {
-    type Object = Self;
-
-    fn object(mut self) -> Result<Self, Box<Unreadable>> {
-        watch::prune(&mut self.metadata);
-        self.metadata.resource_version = None;
-        if let Some(status) = &mut self.status {
-            (status.current_metrics, status.last_scale_time) = (None, None);
-            for condition in status.conditions.iter_mut().flatten() {
-                condition.last_transition_time = None;
-                // numbers of the last seconds; only the words of a failure are read
-                if condition.status == "True" {
-                    condition.message = None;
-                }
-            }
-        }
-        Ok(self)
-    }
-
-    // what it measured changes every few seconds and is read by nobody
-    fn wakes(old: &Self, new: &Self) -> bool {
-        old != new
-    }
-}
 #[cfg(test)]
 #[path = "caches_testing.rs"]
 pub mod testing;

@@ -63,11 +63,13 @@ impl Filled {
 
     /// Puts a Dataset.
     pub fn dataset(&mut self, dataset: Dataset) {
+        self.caches.testing.put(&dataset);
         self.writers.datasets.apply_watcher_event(&Event::Apply(dataset));
     }
 
     /// Puts a ModelDeployment.
     pub fn deployment(&mut self, deployment: ModelDeployment) {
+        self.caches.serving.put(&deployment);
         self.writers.deployments.apply_watcher_event(&Event::Apply(deployment));
     }
 }

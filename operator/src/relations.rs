@@ -2,10 +2,12 @@
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt as _};
 use vitrine_crds::condition::{ConditionType, find};
 use vitrine_crds::{Dataset, ModelDeployment, TrainingRun, names};
+
+use crate::references::Referring;
 
 /// An object to reconcile.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,32 +51,40 @@ pub fn of_pod(pod: &Pod) -> Option<Target> {
     target(kind, name, &pod.namespace()?)
 }
 
+/// The Dataset that a run learns from.
+pub fn learns_from(run: &TrainingRun) -> Option<&str> {
+    Some(&run.spec.dataset_ref.name)
+}
+
+/// The Dataset that a Dataset tests on, if it is not its own test split.
+pub fn tests_on(dataset: &Dataset) -> Option<&str> {
+    dataset.spec.split.test.as_ref().map(|test| test.dataset_ref.name.as_str())
+}
+
+/// The model that a ModelDeployment serves.
+pub fn serves(deployment: &ModelDeployment) -> Option<&str> {
+    Some(&deployment.spec.model.name)
+}
+
 /// A Dataset is awaited by itself, by runs that learn from it and have not ended, and by Datasets that
 /// test on it. A run whose status says already why the Dataset is `not_ready` need not look again.
 pub fn of_dataset(
     changed: &Dataset,
     not_ready: Option<&str>,
-    runs: &Store<TrainingRun>,
-    datasets: &Store<Dataset>,
+    runs: &Referring<TrainingRun>,
+    datasets: &Referring<Dataset>,
 ) -> Vec<Target> {
-    let name = changed.name_any();
+    let (namespace, name) = (changed.namespace().unwrap_or_default(), changed.name_any());
     let learning = runs
-        .state_filter(|run| {
+        .to(&namespace, &name)
+        .into_iter()
+        .filter(|run| {
             let ended = run.status.as_ref().is_some_and(|s| s.completion_time.is_some());
-            !ended
-                && same_namespace(run, changed)
-                && run.spec.dataset_ref.name == name
-                && not_ready.is_none_or(|why| !says(run, why))
+            !ended && not_ready.is_none_or(|why| !says(run, why))
         })
-        .into_iter()
         .map(|run| Target::TrainingRun(ObjectRef::from_obj(&*run)));
-    let testing = datasets
-        .state_filter(|other| {
-            let test = other.spec.split.test.as_ref();
-            same_namespace(other, changed) && test.is_some_and(|t| t.dataset_ref.name == name)
-        })
-        .into_iter()
-        .map(|other| Target::Dataset(ObjectRef::from_obj(&*other)));
+    let testing =
+        datasets.to(&namespace, &name).into_iter().map(|other| Target::Dataset(ObjectRef::from_obj(&*other)));
     std::iter::once(Target::Dataset(ObjectRef::from_obj(changed))).chain(learning).chain(testing).collect()
 }
 
@@ -85,7 +95,7 @@ fn says(run: &TrainingRun, why: &str) -> bool {
 }
 
 /// A run that registered something is news for the deployments of that model.
-pub fn of_run(changed: &TrainingRun, deployments: &Store<ModelDeployment>) -> Vec<Target> {
+pub fn of_run(changed: &TrainingRun, deployments: &Referring<ModelDeployment>) -> Vec<Target> {
     let mut targets = vec![Target::TrainingRun(ObjectRef::from_obj(changed))];
     let registered = changed.status.as_ref().and_then(|s| s.model.as_ref());
     if let Some(model) = registered {
@@ -95,7 +105,7 @@ pub fn of_run(changed: &TrainingRun, deployments: &Store<ModelDeployment>) -> Ve
 }
 
 /// A deployment may own or have moved an alias that others of the same model follow.
-pub fn of_deployment(changed: &ModelDeployment, deployments: &Store<ModelDeployment>) -> Vec<Target> {
+pub fn of_deployment(changed: &ModelDeployment, deployments: &Referring<ModelDeployment>) -> Vec<Target> {
     let mut targets = vec![Target::ModelDeployment(ObjectRef::from_obj(changed))];
     for target in serving(&changed.spec.model.name, changed, deployments) {
         if !targets.contains(&target) {
@@ -105,19 +115,10 @@ pub fn of_deployment(changed: &ModelDeployment, deployments: &Store<ModelDeploym
     targets
 }
 
-fn serving<'a>(
-    model: &'a str,
-    changed: &'a impl Resource,
-    deployments: &Store<ModelDeployment>,
-) -> impl Iterator<Item = Target> {
-    deployments
-        .state_filter(|d| same_namespace(d, changed) && d.spec.model.name == model)
-        .into_iter()
-        .map(|d| Target::ModelDeployment(ObjectRef::from_obj(&*d)))
-}
-
-fn same_namespace(a: &impl Resource, b: &impl Resource) -> bool {
-    a.meta().namespace == b.meta().namespace
+fn serving(model: &str, changed: &impl Resource, deployments: &Referring<ModelDeployment>) -> Vec<Target> {
+    let namespace = changed.meta().namespace.as_deref().unwrap_or_default();
+    let found = deployments.to(namespace, model);
+    found.iter().map(|d| Target::ModelDeployment(ObjectRef::from_obj(&**d))).collect()
 }
 
 #[cfg(test)]

@@ -41,7 +41,7 @@ fn object<T: serde::de::DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).unwrap()
 }
 
-fn stored<K>(objects: Vec<K>) -> Store<K>
+fn stored<K>(objects: Vec<K>, name: fn(&K) -> Option<&str>) -> Referring<K>
 where
     K: Resource<DynamicType = ()> + Clone + 'static,
 {
@@ -49,7 +49,9 @@ where
     for object in objects {
         writer.apply_watcher_event(&Event::Apply(object));
     }
-    reader
+    let referring = Referring::new(reader, name);
+    referring.rebuild();
+    referring
 }
 
 fn at<K: Resource<DynamicType = ()>>(name: &str) -> ObjectRef<K> {
@@ -60,8 +62,9 @@ fn at<K: Resource<DynamicType = ()>>(name: &str) -> ObjectRef<K> {
 fn a_dataset_wakes_its_runs_and_those_that_test_on_it() {
     let mut ended = run("a", "ended", true);
     ended.status.as_mut().unwrap().completion_time = Some(object(json!("2026-01-01T00:00:00Z")));
-    let runs = stored(vec![run("a", "mine", false), run("b", "other", false), ended]);
-    let datasets = stored(vec![dataset("a", "uses", Some("data")), dataset("b", "uses", Some("data"))]);
+    let runs = stored(vec![run("a", "mine", false), run("b", "other", false), ended], learns_from);
+    let datasets =
+        stored(vec![dataset("a", "uses", Some("data")), dataset("b", "uses", Some("data"))], tests_on);
     let targets = of_dataset(&dataset("a", "data", None), None, &runs, &datasets);
     assert_eq!(
         targets,
@@ -74,7 +77,7 @@ fn a_run_that_says_why_its_dataset_is_not_ready_is_not_woken_to_say_it_again() {
     let mut waits = run("a", "waits", false);
     waits.status = Some(object(json!({"conditions": [{"type": "DatasetReady", "status": "False",
         "reason": "DatasetNotReady", "message": "it is made", "lastTransitionTime": "2026-01-01T00:00:00Z"}]})));
-    let (runs, none) = (stored(vec![waits]), stored(vec![]));
+    let (runs, none) = (stored(vec![waits], learns_from), stored(vec![], tests_on));
     let woken = |why| {
         let targets = of_dataset(&dataset("a", "data", None), why, &runs, &none);
         targets.contains(&Target::TrainingRun(at("waits")))
@@ -86,11 +89,10 @@ fn a_run_that_says_why_its_dataset_is_not_ready_is_not_woken_to_say_it_again() {
 
 #[test]
 fn a_run_wakes_deployments_only_once_it_registered_something() {
-    let deployments = stored(vec![
-        deployment("a", "serves", "m"),
-        deployment("a", "else", "n"),
-        deployment("b", "far", "m"),
-    ]);
+    let deployments = stored(
+        vec![deployment("a", "serves", "m"), deployment("a", "else", "n"), deployment("b", "far", "m")],
+        serves,
+    );
     assert_eq!(of_run(&run("a", "r", false), &deployments), [Target::TrainingRun(at("r"))]);
     assert_eq!(
         of_run(&run("a", "r", true), &deployments),
@@ -100,7 +102,7 @@ fn a_run_wakes_deployments_only_once_it_registered_something() {
 
 #[test]
 fn a_deployment_wakes_others_of_its_model_and_itself_once() {
-    let deployments = stored(vec![deployment("a", "one", "m"), deployment("a", "two", "m")]);
+    let deployments = stored(vec![deployment("a", "one", "m"), deployment("a", "two", "m")], serves);
     assert_eq!(
         of_deployment(&deployment("a", "one", "m"), &deployments),
         [Target::ModelDeployment(at("one")), Target::ModelDeployment(at("two"))]

@@ -81,10 +81,10 @@ fn alias_owner(caches: &Caches, object: &ModelDeployment) -> Option<String> {
     let model = &object.spec.model;
     let (alias, _) = (model.alias.as_ref()?, model.candidate_alias.as_ref()?);
     let age = |d: &ModelDeployment| (d.creation_timestamp(), d.uid());
-    let others = caches.deployments.state_filter(|other| {
-        other.namespace() == object.namespace()
-            && other.uid() != object.uid()
-            && other.spec.model.name == model.name
+    let namespace = object.namespace().unwrap_or_default();
+    let mut others = caches.serving.to(&namespace, &model.name);
+    others.retain(|other| {
+        other.uid() != object.uid()
             && other.spec.model.alias.as_ref() == Some(alias)
             && other.spec.model.candidate_alias.is_some()
             && other.metadata.deletion_timestamp.is_none()

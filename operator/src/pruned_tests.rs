@@ -1,0 +1,173 @@
+//! Nothing that is read is dropped, and nothing that is dropped wakes anybody.
+
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::observe::{jobs, model_deployment, pods};
+use crate::testing::{child_meta, object};
+
+fn pruned<K: Incoming<Object = K>>(raw: &K) -> K {
+    raw.clone().object().unwrap()
+}
+
+fn with(mut value: Value, pointer: &str, change: Value) -> Value {
+    *value.pointer_mut(pointer).unwrap_or_else(|| panic!("{pointer}")) = change;
+    value
+}
+
+/// Whether the change of one field wakes.
+fn wakes<K: Incoming<Object = K> + DeserializeOwned>(raw: &Value, pointer: &str, change: Value) -> bool {
+    let old: K = object(raw.clone());
+    K::wakes(&pruned(&old), &pruned(&object(with(raw.clone(), pointer, change))))
+}
+
+fn a_pod() -> Value {
+    let mut meta = child_meta("p", "mine");
+    meta["resourceVersion"] = json!("7");
+    meta["annotations"] = json!({"a": "b"});
+    let time = "2026-01-01T00:00:00Z";
+    json!({
+        "metadata": meta,
+        "spec": {"containers": [], "nodeName": "n"},
+        "status": {
+            "phase": "Failed", "reason": "Evicted", "message": "low on memory", "hostIP": "10.0.0.1", "podIP": "10.0.0.2",
+            "conditions": [
+                {"type": "Ready", "status": "True", "lastTransitionTime": time, "lastProbeTime": time},
+                {"type": "PodScheduled", "status": "True", "lastTransitionTime": time},
+                {"type": "DisruptionTarget", "status": "True", "reason": "TerminationByKubelet", "message": "m"},
+                {"type": "ContainersReady", "status": "True"},
+            ],
+            "containerStatuses": [
+                {"name": "proxy", "image": "i", "imageID": "", "ready": true, "restartCount": 0, "state": {"running": {}}},
+                {"name": names::CONTAINER, "image": "i", "imageID": "", "ready": true, "restartCount": 3,
+                    "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}},
+                    "lastState": {"terminated": {"exitCode": 3, "reason": "Error", "message": "{}", "finishedAt": time}}},
+            ],
+        },
+    })
+}
+
+#[test]
+fn facts_of_pods_are_kept_and_the_rest_wakes_nobody() {
+    let raw = a_pod();
+    let unscheduled = with(
+        raw.clone(),
+        "/status/conditions/1",
+        json!({"type": "PodScheduled", "status": "False",
+        "reason": "Unschedulable", "message": "no node"}),
+    );
+    for pod in [&raw, &unscheduled, &json!({"metadata": child_meta("p", "mine")})] {
+        let pod: Pod = object(pod.clone());
+        assert_eq!(pods::facts(&pruned(&pod)), pods::facts(&pod));
+    }
+    for (pointer, change) in [
+        ("/metadata/resourceVersion", json!("8")),
+        ("/metadata/annotations/a", json!("c")),
+        ("/status/podIP", json!("10.0.0.3")),
+        ("/status/conditions/0/lastProbeTime", json!("2026-01-02T00:00:00Z")),
+        ("/status/conditions/3/status", json!("False")),
+        ("/status/containerStatuses/0/restartCount", json!(1)),
+        ("/status/containerStatuses/1/imageID", json!("sha256:1")),
+    ] {
+        assert!(!wakes::<Pod>(&raw, pointer, change), "{pointer}");
+    }
+    for (pointer, change) in [
+        ("/metadata/uid", json!("other")),
+        ("/metadata/ownerReferences", json!([])),
+        ("/status/phase", json!("Running")),
+        ("/status/conditions/0/status", json!("False")),
+        ("/status/containerStatuses/1/state", json!({"running": {}})),
+        ("/status/containerStatuses/1/lastState/terminated/message", json!("{\"a\":1}")),
+    ] {
+        assert!(wakes::<Pod>(&raw, pointer, change), "{pointer}");
+    }
+}
+
+#[test]
+fn facts_of_jobs_are_kept_and_the_rest_wakes_nobody() {
+    let mut meta = child_meta("j", "mine");
+    meta["annotations"] = json!({names::ANNOTATION_SUSPENDED: "true"});
+    let time = "2026-01-01T00:00:00Z";
+    let failed = |type_: &str| {
+        json!({"type": type_, "status": "True", "reason": "DeadlineExceeded", "message": "m",
+            "lastTransitionTime": time, "lastProbeTime": time})
+    };
+    let raw = json!({
+        "metadata": meta,
+        "spec": {"suspend": true, "ttlSecondsAfterFinished": 5, "template": {"spec": {"containers": []}}},
+        "status": {"active": 1, "ready": 0, "startTime": time, "conditions": [failed("FailureTarget"), failed("Failed")]},
+    });
+    let complete = with(raw.clone(), "/status/conditions/1", failed("Complete"));
+    for job in [&raw, &complete, &json!({"metadata": child_meta("j", "mine")})] {
+        let job: Job = object(job.clone());
+        assert_eq!(jobs::facts(&pruned(&job), "mine"), jobs::facts(&job, "mine"));
+    }
+    for (pointer, change) in [
+        ("/status/ready", json!(1)),
+        ("/status/conditions/0/status", json!("False")),
+        ("/status/conditions/1/lastProbeTime", json!("2026-01-02T00:00:00Z")),
+    ] {
+        assert!(!wakes::<Job>(&raw, pointer, change), "{pointer}");
+    }
+    for (pointer, change) in [
+        ("/metadata/annotations", json!({})),
+        ("/spec/suspend", json!(false)),
+        ("/spec/ttlSecondsAfterFinished", json!(6)),
+        ("/status/active", json!(0)),
+        ("/status/conditions/1/message", json!("other")),
+    ] {
+        assert!(wakes::<Job>(&raw, pointer, change), "{pointer}");
+    }
+}
+
+#[test]
+fn facts_of_deployments_are_kept_and_the_rest_wakes_nobody() {
+    let mut meta = child_meta("d", "mine");
+    meta["generation"] = json!(2);
+    meta["annotations"] =
+        json!({names::ANNOTATION_MODEL_DIGEST: "sha256:01", names::ANNOTATION_MODEL_VERSION: "3"});
+    let condition = |type_: &str, status: &str, reason: &str| {
+        json!({"type": type_, "status": status, "reason": reason, "message": "m",
+            "lastUpdateTime": "2026-01-01T00:00:00Z", "lastTransitionTime": "2026-01-01T00:00:00Z"})
+    };
+    let raw = json!({
+        "metadata": meta,
+        "spec": {"replicas": 2, "selector": {}, "template": {"spec": {"containers": [{"name": names::CONTAINER, "image": "i"}]}}},
+        "status": {
+            "observedGeneration": 2, "replicas": 3, "updatedReplicas": 2, "readyReplicas": 2, "availableReplicas": 1,
+            "conditions": [
+                condition("Progressing", "False", "ProgressDeadlineExceeded"),
+                condition("ReplicaFailure", "True", "FailedCreate"),
+                condition("Available", "True", "MinimumReplicasAvailable"),
+            ],
+        },
+    });
+    let whole: Deployment = object(raw.clone());
+    let facts = |deployment: &Deployment| {
+        let facts = model_deployment::facts(deployment, "mine");
+        let live = Deployment { status: None, ..facts.live.clone() };
+        (facts.ready, facts.updated_ready, facts.observed, facts.deadline_exceeded, facts.refused, live.spec)
+    };
+    assert_eq!(facts(&pruned(&whole)), facts(&whole));
+    assert_eq!(facts(&whole).4.as_deref(), Some("m"));
+    for (pointer, change) in [
+        ("/status/availableReplicas", json!(2)),
+        ("/status/conditions/0/lastUpdateTime", json!("2026-01-02T00:00:00Z")),
+        ("/status/conditions/0/message", json!("1 of 2 updated")),
+        ("/status/conditions/2/status", json!("False")),
+    ] {
+        assert!(!wakes::<Deployment>(&raw, pointer, change), "{pointer}");
+    }
+    for (pointer, change) in [
+        ("/metadata/generation", json!(3)),
+        ("/metadata/annotations", json!({})),
+        ("/spec/replicas", json!(3)),
+        ("/spec/template/spec/containers/0/image", json!("other")),
+        ("/status/readyReplicas", json!(1)),
+        ("/status/conditions/0/status", json!("True")),
+        ("/status/conditions/1/message", json!("other")),
+    ] {
+        assert!(wakes::<Deployment>(&raw, pointer, change), "{pointer}");
+    }
+}
