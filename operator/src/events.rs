@@ -1,6 +1,7 @@
 //! Events: a short story of transitions where users look for it. Best effort; an event that cannot
 //! be written never fails a reconcile.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -19,10 +20,16 @@ const MAX_NOTE: usize = 1024;
 /// Longest time for one event: the rest of the reconcile does not wait for it any longer.
 const LIMIT: Duration = Duration::from_secs(2);
 
+/// Events after which a recorder is replaced. It remembers each for minutes, to count repeats, and looks
+/// through all of them at each new one.
+const REMEMBERED: usize = 256;
+
 /// Writes events; repeats of the same kind become one event with a count.
 #[derive(Clone)]
 pub struct Events {
-    recorder: Recorder,
+    client: Client,
+    reporter: Reporter,
+    recorder: Arc<Mutex<(Recorder, usize)>>,
     metrics: Metrics,
 }
 
@@ -36,7 +43,19 @@ impl Events {
     /// A writer; `instance` is the name of this pod.
     pub fn new(client: Client, instance: String, metrics: Metrics) -> Self {
         let reporter = Reporter { controller: names::REPORTER.to_owned(), instance: Some(instance) };
-        Self { recorder: Recorder::new(client, reporter), metrics }
+        let recorder = Arc::new(Mutex::new((Recorder::new(client.clone(), reporter.clone()), 0)));
+        Self { client, reporter, recorder, metrics }
+    }
+
+    /// The recorder for the next event.
+    fn recorder(&self) -> Recorder {
+        let mut held = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
+        let (recorder, written) = &mut *held;
+        if *written == REMEMBERED {
+            (*recorder, *written) = (Recorder::new(self.client.clone(), self.reporter.clone()), 0);
+        }
+        *written += 1;
+        recorder.clone()
     }
 
     /// Writes one event about an object.
@@ -52,7 +71,7 @@ impl Events {
             action: event.action.to_owned(),
             secondary: None,
         };
-        let error = match timeout(LIMIT, self.recorder.publish(&event, regarding)).await {
+        let error = match timeout(LIMIT, self.recorder().publish(&event, regarding)).await {
             Ok(Ok(())) => return,
             Ok(Err(error)) => brief(&error),
             Err(_) => format!("no answer within {} s", LIMIT.as_secs()),
@@ -64,24 +83,47 @@ impl Events {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
     use vitrine_crds::condition::Reason;
 
     use super::*;
     use crate::testing::Server;
+
+    fn event(action: &'static str) -> Event {
+        Event { type_: EventType::Normal, reason: Reason::StorageFull, action, message: "m".into() }
+    }
+
+    fn regarding(name: &str) -> ObjectReference {
+        ObjectReference { namespace: Some("a".into()), name: Some(name.into()), ..ObjectReference::default() }
+    }
+
+    #[tokio::test]
+    async fn a_repeat_is_counted_and_what_was_long_ago_is_forgotten() {
+        let server = Server::new(|request| {
+            let object = json!({"metadata": {"name": "e", "namespace": "a"}});
+            if request.method == "POST" { (201, object) } else { (200, object) }
+        });
+        let events = Events::new(server.client(), "pod".into(), Metrics::default());
+        for _ in 0..2 {
+            events.publish(&regarding("first"), &event("Test")).await;
+        }
+        let verbs = |log: Vec<String>| -> Vec<String> {
+            log.iter().map(|line| line.split(' ').next().unwrap_or_default().to_owned()).collect()
+        };
+        assert_eq!(verbs(server.log()), ["POST", "PATCH"]);
+        for n in 2..REMEMBERED {
+            events.publish(&regarding(&n.to_string()), &event("Test")).await;
+        }
+        events.publish(&regarding("first"), &event("Test")).await;
+        assert_eq!(verbs(server.log()).last().map(String::as_str), Some("POST"));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn an_event_that_hangs_is_given_up_and_counted() {
         let server = Server::slow(|_| std::future::pending());
         let metrics = Metrics::default();
         let events = Events::new(server.client(), "pod".into(), metrics.clone());
-        let event = Event {
-            type_: EventType::Normal,
-            reason: Reason::StorageFull,
-            action: "Test",
-            message: "m".into(),
-        };
-        let regarding = ObjectReference { namespace: Some("a".into()), ..ObjectReference::default() };
-        let written = timeout(LIMIT * 2, events.publish(&regarding, &event)).await;
+        let written = timeout(LIMIT * 2, events.publish(&regarding("d"), &event("Test"))).await;
         assert!(written.is_ok(), "still waiting");
         assert_eq!(server.log().len(), 1);
         assert!(metrics.text().unwrap().contains("vitrine_event_errors_total 1"));
