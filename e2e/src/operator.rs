@@ -2,6 +2,9 @@
 
 use std::process::Command;
 
+use vitrine_crds::names;
+
+use crate::audit;
 use crate::kubectl::{kubectl, list, text};
 use crate::wait::{seconds, until};
 
@@ -49,6 +52,18 @@ pub fn wait_ready() {
     until("one operator pod", seconds(60), || {
         let count = list(NAMESPACE, &["pods", "-l", SELECTOR]).len();
         if count == 1 { Ok(()) } else { Err(format!("{count} pods")) }
+    });
+}
+
+/// Waits until the pod that runs now leads: it wrote the Lease since the mark. A pod is ready before it
+/// leads, and until it leads it does nothing.
+pub fn wait_leads(mark: audit::Mark) {
+    until("the operator to lead", seconds(60), || {
+        let (name, _) = pod().ok_or("no pod")?;
+        let manager = format!("{}-{name}", names::FIELD_MANAGER);
+        let writes = audit::writes(audit::since(mark, audit::OPERATOR));
+        let took = writes.iter().any(|r| r.resource == "leases" && r.manager == manager && r.code < 300);
+        if took { Ok(()) } else { Err(format!("{name} has not written the Lease")) }
     });
 }
 

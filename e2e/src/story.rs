@@ -71,8 +71,15 @@ spec:
 
     /// Goes on alone, after the stories that run beside each other: what it prepared stays meanwhile.
     pub fn alone(&self) {
-        drop(self.turn.take());
-        self.turn.set(Some(turn::alone()));
+        Self::all_alone([self]);
+    }
+
+    /// As [`Story::alone`], for stories that are one: the first has the turn and ends last.
+    pub fn all_alone<const N: usize>(stories: [&Self; N]) {
+        for story in stories {
+            drop(story.turn.take());
+        }
+        stories[0].turn.set(Some(turn::alone()));
     }
 
     /// Applies a manifest in the namespace.

@@ -248,7 +248,8 @@ fn spawn_kinds(
     deployments: Writer<ModelDeployment>,
 ) {
     let caches = &sinks.caches;
-    spawn_kind(tasks, sinks, Kind::Dataset, datasets, &caches.testing, |dataset, there, caches| {
+    spawn_kind(tasks, sinks, Kind::Dataset, datasets, &caches.testing, |dataset, seen, caches| {
+        let there = !matches!(seen, Seen::Gone);
         let facts = there.then(|| vitrine_plan::dataset::facts(dataset));
         let not_ready = match &facts {
             Some(Reference::NotReady(why)) => Some(why.as_str()),
@@ -260,19 +261,30 @@ fn spawn_kinds(
         relations::of_run(run, &caches.serving)
     });
     let kind = Kind::ModelDeployment;
-    spawn_kind(tasks, sinks, kind, deployments, &caches.serving, |deployment, _, caches| {
-        relations::of_deployment(deployment, &caches.serving)
+    spawn_kind(tasks, sinks, kind, deployments, &caches.serving, |deployment, seen, caches| {
+        let left = if let Seen::Turned(left) = seen { Some(left) } else { None };
+        relations::of_deployment(deployment, left, &caches.serving)
     });
 }
 
-/// `related` gets the object, whether it is still there, and the caches.
+/// What became of an object.
+enum Seen<'a> {
+    /// It is there.
+    There,
+    /// It is there and referred to this name before.
+    Turned(&'a str),
+    /// It is gone.
+    Gone,
+}
+
+/// `related` gets the object, what became of it, and the caches.
 fn spawn_kind<K>(
     tasks: &mut JoinSet<()>,
     sinks: &Sinks,
     kind: Kind,
     writer: Writer<K>,
     index: &Referring<K>,
-    related: fn(&K, bool, &Caches) -> Vec<Target>,
+    related: fn(&K, Seen<'_>, &Caches) -> Vec<Target>,
 ) where
     K: Reconciled + Resource<DynamicType = ()>,
 {
@@ -280,12 +292,13 @@ fn spawn_kind<K>(
     let (sink, index, unreadable) = (sinks.clone(), index.clone(), sinks.unreadable(kind));
     let on_change = move |change: Change<'_, K>| match change {
         Change::Put(object) => {
-            index.put(object);
-            sink.queues.push_all(related(object, true, &sink.caches));
+            let left = index.put(object);
+            let seen = left.as_deref().map_or(Seen::There, Seen::Turned);
+            sink.queues.push_all(related(object, seen, &sink.caches));
         }
         Change::Gone(object) => {
             index.remove(object);
-            sink.queues.push_all(related(object, false, &sink.caches));
+            sink.queues.push_all(related(object, Seen::Gone, &sink.caches));
         }
         Change::Relisted => {
             index.rebuild();

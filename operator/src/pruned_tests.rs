@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::observe::{jobs, model_deployment, pods};
+use crate::relations;
 use crate::testing::{child_meta, object};
 
 fn pruned<K: Incoming<Object = K>>(raw: &K) -> K {
@@ -26,6 +27,10 @@ fn a_pod() -> Value {
     let mut meta = child_meta("p", "mine");
     meta["resourceVersion"] = json!("7");
     meta["annotations"] = json!({"a": "b"});
+    meta["deletionTimestamp"] = json!("2026-01-03T00:00:00Z");
+    meta["labels"][names::LABEL_MODEL_DIGEST] = json!("01");
+    meta["labels"][names::LABEL_COMPONENT] = json!(names::ROLE_SERVE);
+    meta["labels"][names::LABEL_INSTANCE] = json!("d");
     let time = "2026-01-01T00:00:00Z";
     json!({
         "metadata": meta,
@@ -60,6 +65,7 @@ fn facts_of_pods_are_kept_and_the_rest_wakes_nobody() {
     for pod in [&raw, &unscheduled, &json!({"metadata": child_meta("p", "mine")})] {
         let pod: Pod = object(pod.clone());
         assert_eq!(pods::facts(&pruned(&pod)), pods::facts(&pod));
+        assert_eq!(relations::of_pod(&pruned(&pod)), relations::of_pod(&pod));
     }
     for (pointer, change) in [
         ("/metadata/resourceVersion", json!("8")),
@@ -75,12 +81,45 @@ fn facts_of_pods_are_kept_and_the_rest_wakes_nobody() {
     for (pointer, change) in [
         ("/metadata/uid", json!("other")),
         ("/metadata/ownerReferences", json!([])),
+        ("/metadata/deletionTimestamp", json!(null)),
+        ("/metadata/labels", json!({})),
         ("/status/phase", json!("Running")),
         ("/status/conditions/0/status", json!("False")),
         ("/status/containerStatuses/1/state", json!({"running": {}})),
         ("/status/containerStatuses/1/lastState/terminated/message", json!("{\"a\":1}")),
     ] {
         assert!(wakes::<Pod>(&raw, pointer, change), "{pointer}");
+    }
+}
+
+#[test]
+fn a_pod_and_a_namespace_that_go_are_known_to_go() {
+    assert!(pods::facts(&pruned(&object(a_pod()))).terminating);
+    let gone = json!({"metadata": {"name": "a", "uid": "u", "deletionTimestamp": "2026-01-03T00:00:00Z"}});
+    let namespace: PartialObjectMeta<Namespace> = pruned(&object(gone));
+    assert!(namespace.metadata.deletion_timestamp.is_some());
+    assert_eq!(namespace.metadata.uid.as_deref(), Some("u"));
+}
+
+#[test]
+fn what_an_autoscaler_says_is_kept() {
+    let condition =
+        |type_: &str, status: &str| json!({"type": type_, "status": status, "reason": "R", "message": "m"});
+    for (status, reason) in [("True", "R"), ("False", "FailedGetResourceMetric")] {
+        let mut says = condition("ScalingActive", status);
+        says["reason"] = json!(reason);
+        let autoscaler: HorizontalPodAutoscaler = object(json!({
+            "metadata": child_meta("h", "mine"),
+            "spec": {"maxReplicas": 3, "minReplicas": 2, "scaleTargetRef": {"kind": "Deployment", "name": "d"}},
+            "status": {"desiredReplicas": 2, "currentReplicas": 1, "conditions": [condition("AbleToScale", "True"), says]},
+        }));
+        let kept = pruned(&autoscaler);
+        let conditions = kept.status.as_ref().unwrap().conditions.as_ref().unwrap();
+        let active = conditions.iter().find(|c| c.type_ == "ScalingActive").unwrap();
+        let words = (status == "False").then_some("m");
+        assert_eq!((active.status.as_str(), active.reason.as_deref()), (status, Some(reason)));
+        assert_eq!(active.message.as_deref(), words, "only the words of a failure are read");
+        assert_eq!(kept.spec, autoscaler.spec);
     }
 }
 

@@ -50,9 +50,9 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Referring<K> {
         found
     }
 
-    /// Notes an object.
-    pub fn put(&self, object: &K) {
-        self.index.write().unwrap_or_else(PoisonError::into_inner).put(object, self.name);
+    /// Notes an object; gives the name that it referred to before, if that was another one.
+    pub fn put(&self, object: &K) -> Option<String> {
+        self.index.write().unwrap_or_else(PoisonError::into_inner).put(object, self.name)
     }
 
     /// Forgets an object.
@@ -77,28 +77,30 @@ impl<K: Resource<DynamicType = ()> + 'static> Index<K> {
         Self { objects: HashMap::new(), targets: HashMap::new() }
     }
 
-    fn put(&mut self, object: &K, name: Name<K>) {
+    fn put(&mut self, object: &K, name: Name<K>) -> Option<String> {
         let reference = ObjectRef::from_obj(object);
         let namespace = object.meta().namespace.clone().unwrap_or_default();
         let target = name(object).map(|name| (namespace, name.to_owned()));
         if self.targets.get(&reference) == target.as_ref() {
-            return;
+            return None;
         }
-        self.remove(&reference);
+        let left = self.remove(&reference);
         if let Some(target) = target {
             self.objects.entry(target.clone()).or_default().insert(reference.clone());
             self.targets.insert(reference, target);
         }
+        left
     }
 
-    fn remove(&mut self, reference: &ObjectRef<K>) {
-        let Some(target) = self.targets.remove(reference) else { return };
+    fn remove(&mut self, reference: &ObjectRef<K>) -> Option<String> {
+        let target = self.targets.remove(reference)?;
         if let Some(objects) = self.objects.get_mut(&target) {
             objects.remove(reference);
             if objects.is_empty() {
                 self.objects.remove(&target);
             }
         }
+        Some(target.1)
     }
 }
 
@@ -135,16 +137,16 @@ mod tests {
         let (referring, mut writer) = index();
         let put = |writer: &mut Writer<Pod>, pod: Pod| {
             writer.apply_watcher_event(&Event::Apply(pod.clone()));
-            referring.put(&pod);
+            referring.put(&pod)
         };
         for (namespace, name, node) in
             [("a", "two", Some("n")), ("a", "one", Some("n")), ("b", "far", Some("n")), ("a", "free", None)]
         {
-            put(&mut writer, pod(namespace, name, node));
+            assert_eq!(put(&mut writer, pod(namespace, name, node)), None);
         }
         assert_eq!(names(&referring, "a", "n"), ["one", "two"]);
-        put(&mut writer, pod("a", "one", Some("m")));
-        put(&mut writer, pod("a", "two", Some("n")));
+        assert_eq!(put(&mut writer, pod("a", "one", Some("m"))).as_deref(), Some("n"), "what it left");
+        assert_eq!(put(&mut writer, pod("a", "two", Some("n"))), None);
         assert_eq!(names(&referring, "a", "n"), ["two"]);
         assert_eq!(names(&referring, "a", "m"), ["one"]);
         put(&mut writer, pod("a", "one", None));

@@ -104,12 +104,19 @@ pub fn of_run(changed: &TrainingRun, deployments: &Referring<ModelDeployment>) -
     targets
 }
 
-/// A deployment may own or have moved an alias that others of the same model follow.
-pub fn of_deployment(changed: &ModelDeployment, deployments: &Referring<ModelDeployment>) -> Vec<Target> {
+/// A deployment may own or have moved an alias that others of the same model follow; those of a model that it
+/// `left` may be free of it.
+pub fn of_deployment(
+    changed: &ModelDeployment,
+    left: Option<&str>,
+    deployments: &Referring<ModelDeployment>,
+) -> Vec<Target> {
     let mut targets = vec![Target::ModelDeployment(ObjectRef::from_obj(changed))];
-    for target in serving(&changed.spec.model.name, changed, deployments) {
-        if !targets.contains(&target) {
-            targets.push(target);
+    for model in std::iter::once(changed.spec.model.name.as_str()).chain(left) {
+        for target in serving(model, changed, deployments) {
+            if !targets.contains(&target) {
+                targets.push(target);
+            }
         }
     }
     targets

@@ -101,11 +101,17 @@ fn a_run_wakes_deployments_only_once_it_registered_something() {
 }
 
 #[test]
-fn a_deployment_wakes_others_of_its_model_and_itself_once() {
-    let deployments = stored(vec![deployment("a", "one", "m"), deployment("a", "two", "m")], serves);
+fn a_deployment_wakes_others_of_its_model_and_of_the_one_it_left_and_itself_once() {
+    let deployments = stored(
+        vec![deployment("a", "one", "m"), deployment("a", "two", "m"), deployment("a", "stays", "n")],
+        serves,
+    );
+    let one = deployment("a", "one", "m");
+    let own = [Target::ModelDeployment(at("one")), Target::ModelDeployment(at("two"))];
+    assert_eq!(of_deployment(&one, None, &deployments), own);
     assert_eq!(
-        of_deployment(&deployment("a", "one", "m"), &deployments),
-        [Target::ModelDeployment(at("one")), Target::ModelDeployment(at("two"))]
+        of_deployment(&one, Some("n"), &deployments),
+        [&own[..], &[Target::ModelDeployment(at("stays"))]].concat()
     );
 }
 

@@ -130,8 +130,12 @@ fn conclude(report: &Report) -> Result<()> {
     println!("RESULT {}", report.line());
     if report.findings.is_empty() {
         // faults that never happen find nothing
-        if report.runs > 3 && report.injected == 0 {
-            bail!("no fault happened in any of {} runs", report.runs);
+        let least = match report.campaign.as_str() {
+            "c1" | "c3" => report.runs.div_ceil(2),
+            _ => usize::from(report.runs > 3),
+        };
+        if report.runs == 0 || report.injected < least {
+            bail!("{} of {} runs had a fault: that proves nothing", report.injected, report.runs);
         }
         return Ok(());
     }

@@ -128,8 +128,11 @@ impl Rig {
     pub fn forbidden(&self, from: u64) -> Result<Vec<String>> {
         let mut file = File::open(self.audit_path()).context("the audit log")?;
         file.seek(SeekFrom::Start(from))?;
-        let lines = BufReader::new(file).lines();
-        Ok(lines.map_while(Result::ok).filter_map(|line| unauthorized(&line)).collect())
+        let mut found = Vec::new();
+        for line in BufReader::new(file).lines() {
+            found.extend(unauthorized(&line.context("reading the audit log")?));
+        }
+        Ok(found)
     }
 
     /// Makes a namespace; returns its UID when pods can be made in it.

@@ -77,7 +77,7 @@ struct Learnt {
 /// Runs a campaign of cases.
 pub async fn campaign(plan: &Plan, campaign: Campaign) -> Result<Report> {
     let started = Instant::now();
-    let mut stages = start(plan).await?;
+    let mut stages = start(plan, usize::MAX).await?;
     let learnt = Arc::new(learn(plan, campaign, &mut stages).await?);
     let mut cases: Vec<(usize, Case)> =
         learnt.iter().enumerate().flat_map(|(i, l)| l.cases.iter().map(move |c| (i, c.clone()))).collect();
@@ -124,6 +124,12 @@ async fn learn(plan: &Plan, campaign: Campaign, stages: &mut [Stage]) -> Result<
     }))
     .await?;
     let mut learnt: Vec<Learnt> = learnt.into_iter().flatten().collect();
+    let in_registry = learnt.iter().flat_map(|l| &l.cases).any(|c| c.faults.failpoint.is_some());
+    anyhow::ensure!(
+        campaign != Campaign::C1 || in_registry || !plan.only.is_empty(),
+        "no failpoint was passed: is {} built without them?",
+        plan.programs.operator.display()
+    );
     // who was first must not decide what the seed chooses
     learnt.sort_by_key(|l| l.workload.name);
     Ok(learnt)
@@ -186,21 +192,23 @@ async fn work(
 /// C4: every story once.
 pub async fn leaders(plan: &Plan, only: Option<Story>) -> Result<Report> {
     let started = Instant::now();
-    let mut stages = start(plan).await?;
-    let promote = workload::named("promote").context("workload promote")?;
-    let (reference, _) = reference(&mut stages[0], &promote, plan.quiet).await?;
     let mut stories: Vec<Story> =
         Story::all().iter().copied().filter(|s| only.is_none_or(|o| o == *s)).collect();
     fastrand::Rng::with_seed(plan.seed).shuffle(&mut stories);
     stories.truncate(plan.sample.unwrap_or(usize::MAX));
+    let mut stages = start(plan, stories.len()).await?;
+    let promote = workload::named("promote").context("workload promote")?;
+    let (reference, _) = reference(&mut stages[0], &promote, plan.quiet).await?;
     let (queue, reference, quiet) = (Mutex::new(stories), &reference, plan.quiet);
     let workers = stages.iter_mut().map(|stage| async {
         let mut played = Vec::new();
         while let Some(story) = take(&queue) {
             let ended = c4::play(stage, story, reference, quiet).await?;
-            let seen: Vec<String> = ended.violations.iter().map(ToString::to_string).collect();
-            let missed = if ended.happened { "" } else { " (it did not happen)" };
-            eprintln!("{} {story:?}{missed} {seen:#?}", if seen.is_empty() { "ok" } else { "VIOLATED" });
+            let mut seen: Vec<String> = ended.violations.iter().map(ToString::to_string).collect();
+            if !ended.happened && seen.is_empty() {
+                seen.push("it did not happen".into());
+            }
+            eprintln!("{} {story:?} {seen:#?}", if seen.is_empty() { "ok" } else { "VIOLATED" });
             played.push((story, ended.happened, seen));
         }
         anyhow::Ok(played)
@@ -220,10 +228,10 @@ pub async fn leaders(plan: &Plan, only: Option<Story>) -> Result<Report> {
     })
 }
 
-/// The stages beside each other, one for each job.
-async fn start(plan: &Plan) -> Result<Vec<Stage>> {
+/// The stages beside each other, one for each job, and no more than `most`.
+async fn start(plan: &Plan, most: usize) -> Result<Vec<Stage>> {
     let mut stages = Vec::new();
-    for _ in 0..plan.jobs.max(1) {
+    for _ in 0..plan.jobs.min(most).max(1) {
         stages.push(Stage::start(&plan.programs, Duration::ZERO).await?);
     }
     Ok(stages)
@@ -250,6 +258,11 @@ pub async fn poison(plan: &Plan, only: Option<Poison>) -> Result<Report> {
         tally.refused,
         tally.answered,
         tally.unchanged
+    );
+    anyhow::ensure!(
+        poisons.len() < 6 || tally.answered > 0,
+        "the apiserver refused each of {} poisons: the operator saw none",
+        poisons.len()
     );
     Ok(Report {
         campaign: "c8".into(),

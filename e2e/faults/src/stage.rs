@@ -48,6 +48,9 @@ pub struct Run<'a> {
     started: Instant,
 }
 
+/// Plural of autoscalers.
+pub const HPA: &str = "horizontalpodautoscalers";
+
 /// Group, version and kind of what is looked at, by plural.
 pub const KINDS: &[(&str, &str, &str)] = &[
     ("datasets", "vitrine.dev/v1alpha1", "Dataset"),
@@ -55,6 +58,7 @@ pub const KINDS: &[(&str, &str, &str)] = &[
     ("modeldeployments", "vitrine.dev/v1alpha1", "ModelDeployment"),
     ("jobs", "batch/v1", "Job"),
     ("deployments", "apps/v1", "Deployment"),
+    (HPA, "autoscaling/v2", "HorizontalPodAutoscaler"),
     ("services", "v1", "Service"),
     ("configmaps", "v1", "ConfigMap"),
     ("pods", "v1", "Pod"),

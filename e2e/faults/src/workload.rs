@@ -3,6 +3,8 @@
 
 use serde_json::{Value, json};
 
+use crate::stage::HPA;
+
 /// One step.
 #[derive(Clone, Debug)]
 pub enum Step {
@@ -120,6 +122,7 @@ pub fn all() -> Vec<Workload> {
         of("promote", served(), [trained("second", 43), vec![version(2), ready(MD, "serve")]].concat()),
         of("rollback", served(), [trained("spoiled-2", 44), refused()].concat()),
         of("scale", served(), scaled()),
+        of("autoscale", served(), autoscaled()),
         of("change", vec![], changed()),
         of("suspend", dataset_ready(), suspended()),
         of("delete", served(), deleted()),
@@ -156,6 +159,23 @@ fn scaled() -> Vec<Step> {
         Step::Condition(MD, "serve", "Ready", "True", "ScaledToZero"),
         to(2),
         ready(2),
+    ]
+}
+
+/// The number of pods goes to an autoscaler, back, and to another one: the three pods stay. No controller
+/// plays the autoscaler, so that whoever loses the number is seen at the end.
+fn autoscaled() -> Vec<Step> {
+    let spec = |spec: Value| Step::Change(MD, "serve", json!({"spec": spec}));
+    let most = |n: i32| Step::Until(HPA, "serve", "/spec/maxReplicas", json!(n));
+    let three = || Step::Until(MD, "serve", "/status/readyReplicas", json!(3));
+    vec![
+        spec(json!({"autoscaling": {"maxReplicas": 5}})),
+        most(5),
+        spec(json!({"autoscaling": null, "replicas": 3})),
+        three(),
+        spec(json!({"autoscaling": {"maxReplicas": 4}})),
+        most(4),
+        three(),
     ]
 }
 

@@ -2,6 +2,7 @@
 //! version takes over.
 
 use serde_json::Value;
+use vitrine_crds::names;
 use vitrine_e2e::audit::{self, OPERATOR};
 use vitrine_e2e::kubectl::{condition, kubectl, number, stderr, text, try_kubectl};
 use vitrine_e2e::manifests::{Run, dataset, deployment};
@@ -13,8 +14,6 @@ use crate::{address, served};
 
 const BODY: &str =
     r#"{"designation": "jeu de stratégie", "description": "un jeu de plateau pour deux joueurs"}"#;
-/// Field manager with which the operator writes a number of pods, and nothing else.
-const SCALE_MANAGER: &str = "vitrine-operator-replicas";
 
 /// A ModelDeployment between 1 and 3 pods that asks for little and counts every millicore of it.
 pub fn autoscaled() -> String {
@@ -30,7 +29,7 @@ pub fn autoscaled() -> String {
 fn numbers_written(story: &Story, mark: audit::Mark) -> Vec<String> {
     audit::since(mark, OPERATOR)
         .into_iter()
-        .filter(|r| r.namespace == story.ns && r.manager == SCALE_MANAGER)
+        .filter(|r| r.namespace == story.ns && r.manager == names::SCALE_MANAGER)
         .map(|r| r.name)
         .collect()
 }
@@ -92,7 +91,10 @@ fn load_brings_pods_and_calm_takes_them_away_without_a_failed_request() {
     let target = text(&story.get(&["hpa/serve"]), "/spec/scaleTargetRef/name");
     assert_eq!(target, new, "the autoscaler follows the traffic");
     let written = numbers_written(&story, mark);
-    assert!(written.iter().all(|name| *name == new), "only what comes up is given a number: {written:?}");
+    assert!(
+        !written.is_empty() && written.iter().all(|name| *name == new),
+        "only what comes up is given a number: {written:?}"
+    );
     apply_holds_no_number(&story, &new);
     let seen = prober.stop();
     println!("under load: {} answers, {} failed, by version {:?}", seen.ok, seen.failed, seen.versions);

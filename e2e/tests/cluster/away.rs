@@ -95,8 +95,9 @@ fn pods_are_replaced_and_added_while_the_operator_is_away_and_predictions_go_on(
     // the operator finds all as it left it
     let mark = audit::mark();
     operator::scale(1);
+    operator::wait_leads(mark);
     story.wait_for("mdep/serve", "Ready", 60);
-    pause(seconds(10));
+    pause(seconds(8));
     let here = |r: &audit::Request| r.resource != "leases" && r.namespace == story.ns;
     let writes: Vec<_> =
         audit::writes(audit::since(mark, audit::OPERATOR)).into_iter().filter(here).collect();

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 use vitrine_e2e::audit::{self, OPERATOR};
-use vitrine_e2e::kubectl::{number, text};
+use vitrine_e2e::kubectl::{condition, number, text};
 use vitrine_e2e::manifests::{Run, dataset, deployment};
 use vitrine_e2e::operator;
 use vitrine_e2e::story::Story;
@@ -47,73 +47,67 @@ fn long_run() -> String {
     Run { c: &[0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0], ..Run::default() }.yaml()
 }
 
-/// Kills the operator when `moment` holds, waits for its return and checks the end.
-fn killed_when(story: &Story, mark: audit::Mark, what: &str, moment: impl Fn() -> bool) {
-    until(what, seconds(180), || if moment() { Ok(()) } else { Err("not yet".into()) });
-    operator::kill();
-    operator::wait_ready();
-    one_of_everything(story, mark);
-}
-
 /// Whether that is true of a training pod.
 fn some_training_pod(story: &Story, is: impl Fn(&Value) -> bool) -> bool {
     story.list(&["pods", "-l", "app.kubernetes.io/component=train"]).iter().any(is)
 }
 
+/// One kill, at a moment at which an ingest, a training and a rollout are under way.
 #[test]
-fn killed_during_ingest() {
-    let _alone = turn::alone();
-    let story = Story::begin("kill-ingest");
+fn killed_during_ingest_training_and_rollout() {
+    let [train, ingest, rollout] = ["kill-train", "kill-ingest", "kill-rollout"].map(Story::begin);
     let mark = audit::mark();
+    train.apply(&dataset("products"));
+    rollout.apply(&dataset("products"));
+    rollout.apply(&Run::default().yaml());
+    train.wait_for("mlds/products", "Ready", 240);
+    rollout.wait_for("trun/run", "Succeeded", 240);
+    Story::all_alone([&train, &ingest, &rollout]);
+
+    train.apply(&long_run());
+    train.apply(&deployment("serve", 2));
+    let training = || some_training_pod(&train, |p| text(p, "/status/phase") == "Running");
+    until("the training pod to run", seconds(180), || if training() { Ok(()) } else { Err("no".into()) });
+    rollout.apply(&deployment("serve", 2));
     for manifest in [dataset("products"), long_run(), deployment("serve", 2)] {
-        story.apply(&manifest);
+        ingest.apply(&manifest);
     }
-    killed_when(&story, mark, "the ingest Job", || !jobs_of(&story, "products").is_empty());
-    story.end();
-}
-
-/// A story whose Dataset is ready before it goes on alone.
-fn with_dataset(name: &str) -> (Story, audit::Mark) {
-    let story = Story::begin(name);
-    let mark = audit::mark();
-    story.apply(&dataset("products"));
-    story.wait_for("mlds/products", "Ready", 240);
-    story.alone();
-    (story, mark)
-}
-
-#[test]
-fn killed_during_training() {
-    let (story, mark) = with_dataset("kill-train");
-    story.apply(&long_run());
-    story.apply(&deployment("serve", 2));
-    killed_when(&story, mark, "the training pod to run", || {
-        some_training_pod(&story, |p| text(p, "/status/phase") == "Running")
+    until("the ingest Job and the child Deployment", seconds(60), || {
+        let (jobs, children) = (jobs_of(&ingest, "products").len(), rollout.list(&["deployments"]).len());
+        if jobs > 0 && children > 0 { Ok(()) } else { Err(format!("{jobs} and {children}")) }
     });
-    story.end();
+    operator::kill();
+    assert!(training(), "the training ended before the kill");
+    let serve = rollout.get(&["mdep/serve"]);
+    assert_ne!(condition(&serve, "Ready").0, "True", "the rollout ended before the kill");
+    assert_ne!(condition(&ingest.get(&["mlds/products"]), "Ready").0, "True", "so did the ingest");
+    operator::wait_ready();
+    for story in [&rollout, &train, &ingest] {
+        one_of_everything(story, mark);
+    }
+    rollout.end();
+    ingest.end();
+    train.end();
 }
 
 #[test]
 fn killed_at_registration() {
-    let (story, mark) = with_dataset("kill-register");
-    story.apply(&long_run());
-    story.apply(&deployment("serve", 2));
-    killed_when(&story, mark, "the training pod to end", || {
-        some_training_pod(&story, |p| !p["status"]["containerStatuses"][0]["state"]["terminated"].is_null())
-    });
-    story.end();
-}
-
-#[test]
-fn killed_during_rollout() {
-    let story = Story::begin("kill-rollout");
+    let story = Story::begin("kill-register");
     let mark = audit::mark();
     story.apply(&dataset("products"));
-    story.apply(&Run::default().yaml());
-    story.wait_for("trun/run", "Succeeded", 240);
+    story.wait_for("mlds/products", "Ready", 240);
     story.alone();
+    story.apply(&long_run());
     story.apply(&deployment("serve", 2));
-    killed_when(&story, mark, "the child Deployment", || !story.list(&["deployments"]).is_empty());
+    until("the training pod to end", seconds(180), || {
+        let ended = some_training_pod(&story, |p| {
+            !p["status"]["containerStatuses"][0]["state"]["terminated"].is_null()
+        });
+        if ended { Ok(()) } else { Err("not yet".into()) }
+    });
+    operator::kill();
+    operator::wait_ready();
+    one_of_everything(&story, mark);
     story.end();
 }
 

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use vitrine_e2e::audit;
 use vitrine_e2e::kubectl::{kubectl, number, text};
 use vitrine_e2e::manifests::{Run, dataset, deployment};
 use vitrine_e2e::operator;
 use vitrine_e2e::story::Story;
-use vitrine_e2e::wait::{seconds, until};
+use vitrine_e2e::wait::{pause, seconds, until};
 
 use crate::served;
 
@@ -73,7 +74,10 @@ fn deletion_ends_while_the_operator_is_down() {
     for uid in &uids {
         nothing_left(&story, uid);
     }
+    let mark = audit::mark();
     operator::scale(1);
+    operator::wait_leads(mark);
+    pause(seconds(3));
     assert!(story.names("jobs,deployments").is_empty(), "the returned operator brings nothing back");
     story.end();
 }

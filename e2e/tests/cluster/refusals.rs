@@ -13,7 +13,6 @@ use vitrine_e2e::kubectl::{condition, get, kubectl, list, number, stderr, text, 
 use vitrine_e2e::manifests::{Run, dataset, deployment};
 use vitrine_e2e::operator;
 use vitrine_e2e::story::{Story, data_folder};
-use vitrine_e2e::turn;
 use vitrine_e2e::wait::{seconds, until};
 
 use crate::{jobs_of, served};
@@ -387,7 +386,9 @@ impl Drop for SmallVolume {
 
 #[test]
 fn a_full_volume_is_told_spoils_nothing_and_goes_on_when_there_is_room() {
-    let _alone = turn::alone();
+    let before = Story::begin("full-before");
+    served(&before, 1);
+    before.alone();
     let story = Story::begin("full");
     let volume = SmallVolume::mount(16);
     let ballast = volume.fill();
@@ -409,7 +410,8 @@ fn a_full_volume_is_told_spoils_nothing_and_goes_on_when_there_is_room() {
     story.end_and_wait();
     drop(volume);
     // and what was there before is there again
-    let story = Story::begin("full-after");
-    served(&story, 1);
-    story.end();
+    kubectl(&["-n", &before.ns, "delete", "mdep/serve", "--timeout=60s"]);
+    before.apply(&deployment("serve", 1));
+    before.wait_for("mdep/serve", "Ready", 120);
+    before.end();
 }

@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use serde_json::Value;
+use vitrine_e2e::audit;
 use vitrine_e2e::kubectl::{kubectl, text};
 use vitrine_e2e::manifests::{Run, dataset, deployment};
 use vitrine_e2e::operator;
@@ -64,6 +65,7 @@ fn an_upgrade_of_the_operator_restarts_no_serving_pod_and_its_defaults_wait_for_
     let (_, old) = operator::pod().unwrap();
     let prober = Prober::start(address(&story, "serve"), BODY, 50, 8);
 
+    let mark = audit::mark();
     let restored = Restored;
     helm(&[
         "upgrade",
@@ -79,6 +81,7 @@ fn an_upgrade_of_the_operator_restarts_no_serving_pod_and_its_defaults_wait_for_
     operator::wait_ready();
     let (_, new) = operator::pod().unwrap();
     assert_ne!(old, new, "the operator itself is replaced");
+    operator::wait_leads(mark);
 
     // what is made from now on is of the new release
     story.apply(&by_default("next", 1));
@@ -91,7 +94,7 @@ fn an_upgrade_of_the_operator_restarts_no_serving_pod_and_its_defaults_wait_for_
     assert_eq!(pod["containers"][0]["resources"]["requests"]["cpu"], "61m");
     // a pass over what serves, in case none has come yet
     kubectl(&["-n", &story.ns, "annotate", "mdep/serve", "example.com/seen=1"]);
-    pause(seconds(10));
+    pause(seconds(8));
     assert_eq!(
         (pods(&story, "serve"), generation()),
         before,
@@ -103,8 +106,11 @@ fn an_upgrade_of_the_operator_restarts_no_serving_pod_and_its_defaults_wait_for_
     assert_eq!(seen.failed, 0, "{:#?}", seen.failures);
     assert!(seen.ok > 500, "{seen:?}");
     kubectl(&["-n", &story.ns, "delete", "mdep/next", "--timeout=60s"]);
+    let mark = audit::mark();
     drop(restored);
-    pause(seconds(6));
+    operator::wait_leads(mark);
+    kubectl(&["-n", &story.ns, "annotate", "mdep/serve", "example.com/seen=2", "--overwrite"]);
+    pause(seconds(5));
     assert_eq!((pods(&story, "serve"), generation()), before, "nor does the way back restart them");
     story.end();
 }

@@ -181,10 +181,10 @@ async fn missed<K: Object>(
     uid: &str,
     error: CallError,
 ) -> Result<(), ApplyError> {
-    if error.is_not_found() || error.is_conflict() {
+    if error.is_not_found() {
         return Ok(());
     }
-    if error.is_invalid() {
+    if error.is_conflict() || error.is_invalid() {
         let live = ctx.get_live::<K>(kind, &owner.namespace, name).await?;
         if live.and_then(|live| live.uid()).as_deref() != Some(uid) {
             return Ok(());
@@ -312,9 +312,8 @@ async fn delete_one<K: Object>(
             ctx.metrics.wrote("delete", plural);
             Ok(())
         }
-        // gone, or another object has the name: both are what was asked for
-        Err(error) if error.is_not_found() || error.is_conflict() => Ok(()),
-        Err(error) => Err(error.into()),
+        // that it is gone, or another object has the name, is what was asked for
+        Err(error) => missed::<K>(ctx, owner, child.kind, &child.name, &child.uid, error).await,
     }
 }
 

@@ -7,13 +7,14 @@ use crate::workload::{Step, Workload};
 use super::Case;
 
 /// What the operator watches.
-const WATCHED: [&str; 9] = [
+const WATCHED: [&str; 10] = [
     "datasets",
     "trainingruns",
     "modeldeployments",
     "jobs",
     "pods",
     "deployments",
+    "horizontalpodautoscalers",
     "services",
     "configmaps",
     "namespaces",
@@ -21,7 +22,8 @@ const WATCHED: [&str; 9] = [
 /// How long a watch lags: longer than anything of a step that works takes.
 const LAG: u64 = 1_500;
 /// Workloads in which something is deleted or replaced: a stale reader can do harm there only.
-pub const WORKLOADS: [&str; 7] = ["change", "suspend", "promote", "rollback", "scale", "delete", "remake"];
+pub const WORKLOADS: [&str; 8] =
+    ["change", "suspend", "promote", "rollback", "scale", "autoscale", "delete", "remake"];
 
 /// All cases of a workload.
 pub fn cases(workload: &Workload) -> Vec<Case> {

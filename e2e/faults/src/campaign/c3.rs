@@ -12,7 +12,7 @@ use super::Case;
 /// The workload that makes almost every kind of request.
 const MAIN: &str = "promote";
 /// Workloads whose requests are answered: together they make every kind of request.
-pub const WORKLOADS: [&str; 4] = [MAIN, "suspend", "change", "delete"];
+pub const WORKLOADS: [&str; 5] = [MAIN, "suspend", "change", "delete", "autoscale"];
 /// Step at which the apiserver goes away, and for how long.
 const OUTAGE: (usize, u64) = (2, 5_000);
 

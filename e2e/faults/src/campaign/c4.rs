@@ -227,7 +227,11 @@ async fn in_registry(run: &mut Run<'_>, story: Story, happened: &mut bool) -> Re
     let woken = steal(run).await?;
     run.operator.signal(Signal::CONT);
     if story == Story::PausedWithinTransaction {
-        ensure!(taken.is_err(), "the epoch was taken within another leader's transaction");
+        let refused = taken.err().map(|e| format!("{e:#}")).unwrap_or_default();
+        ensure!(
+            refused.contains("locked"),
+            "the epoch cannot be taken within another leader's transaction: {refused:?}"
+        );
         return deposed(run, woken).await;
     }
     taken?;
