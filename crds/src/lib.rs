@@ -18,12 +18,44 @@ pub use dataset::{Dataset, DatasetSpec, DatasetStatus};
 pub use model_deployment::{ModelDeployment, ModelDeploymentSpec, ModelDeploymentStatus};
 pub use training_run::{TrainingRun, TrainingRunSpec, TrainingRunStatus};
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
 use kube::CustomResourceExt as _;
 
 /// The three definitions, in the order in which a user meets them.
 pub fn definitions() -> Vec<CustomResourceDefinition> {
-    vec![Dataset::crd(), TrainingRun::crd(), ModelDeployment::crd()]
+    let mut all = vec![Dataset::crd(), TrainingRun::crd(), ModelDeployment::crd()];
+    for version in all.iter_mut().flat_map(|crd| &mut crd.spec.versions) {
+        if let Some(schema) = version.schema.as_mut().and_then(|s| s.open_api_v3_schema.as_mut()) {
+            leave_lists_alone(schema, false);
+        }
+    }
+    all
+}
+
+/// Takes the defaults out of the entries of lists. A client that compares what it sent with what is
+/// stored (`kubectl apply`, most GitOps tools) sees a list as one value: a default that the apiserver
+/// filled in there is a difference for ever. The types hold these defaults all the same.
+fn leave_lists_alone(schema: &mut JSONSchemaProps, in_list: bool) {
+    if in_list {
+        schema.default = None;
+    }
+    for property in schema.properties.iter_mut().flat_map(|all| all.values_mut()) {
+        leave_lists_alone(property, in_list);
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
+        leave_lists_alone(values, in_list);
+    }
+    match &mut schema.items {
+        Some(JSONSchemaPropsOrArray::Schema(entry)) => leave_lists_alone(entry, true),
+        Some(JSONSchemaPropsOrArray::Schemas(entries)) => {
+            for entry in entries {
+                leave_lists_alone(entry, true);
+            }
+        }
+        None => {}
+    }
 }
 
 /// The YAML of one definition, as it is committed in this folder.

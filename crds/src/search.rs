@@ -50,7 +50,7 @@ fn default_candidates() -> Vec<Candidate> {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FeatureSet {
-    /// Features of the text columns.
+    /// Features of the text columns. Default: what the defaults below say.
     #[serde(default)]
     pub text: TextFeatures,
 }

@@ -88,6 +88,24 @@ fn every_list_and_text_of_a_spec_is_bounded() {
     assert!(unbounded.is_empty(), "{unbounded:#?}");
 }
 
+/// A default in there is a difference for ever to a client that compares whole lists.
+#[test]
+fn no_entry_of_a_list_has_a_default() {
+    let mut found = Vec::new();
+    for (kind, schema) in schemas() {
+        walk(&format!("{kind}.spec"), &schema["properties"]["spec"], &mut |path, node| {
+            if node["type"] == "array" {
+                walk(&format!("{path}[]"), &node["items"], &mut |path, entry| {
+                    if !entry["default"].is_null() {
+                        found.push(path.to_owned());
+                    }
+                });
+            }
+        });
+    }
+    assert!(found.is_empty(), "{found:#?}");
+}
+
 #[test]
 fn conditions_are_merged_by_type() {
     for (kind, schema) in schemas() {

@@ -191,7 +191,13 @@ fn the_same_manifests_applied_again_change_nothing() {
         }
     });
     assert_eq!(before.iter().map(|v| v.0.as_str()).collect::<Vec<_>>(), ["1"; 3]);
-    story.apply(&all);
+    let again = try_kubectl(&["-n", &story.ns, "apply", "-f", "-"], Some(&all));
+    let said = String::from_utf8_lossy(&again.stdout);
+    assert_eq!(said.lines().filter(|line| line.ends_with(" unchanged")).count(), 3, "{said}");
+    // who goes over to server-side apply meets no conflict with a default
+    let changed = ["-n", &story.ns, "apply", "--server-side", "--dry-run=server", "-f", "-"];
+    let changed = try_kubectl(&changed, Some(&all));
+    assert!(changed.status.success(), "{}", String::from_utf8_lossy(&changed.stderr));
     let diff = try_kubectl(&["-n", &story.ns, "diff", "-f", "-"], Some(&all));
     assert_eq!(diff.status.code(), Some(0), "{}", String::from_utf8_lossy(&diff.stdout));
     assert_eq!(versions(), before, "neither a generation nor a resource version moved");
