@@ -297,6 +297,10 @@ pub struct DatasetStatus {
     /// Rows that were left out because they cannot be used (no text, broken line, duplicate id).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejected_rows: Option<i64>,
+    /// Rows that were left out because a row of `spec.split.test` is the same product or has the same
+    /// text; absent where there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlap_rows: Option<i64>,
     /// Pictures of the rows, without those of `spec.split.test`; absent without `spec.schema.image`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images: Option<ImageCounts>,

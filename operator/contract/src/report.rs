@@ -113,6 +113,9 @@ pub struct Ingested {
     pub rows: u64,
     /// Rows left out.
     pub rejected_rows: u64,
+    /// Rows left out because they are in the fixed test set or resemble a row of it.
+    #[serde(default)]
+    pub overlap_rows: u64,
     /// Distinct labels.
     pub classes: u64,
     /// Groups.

@@ -105,6 +105,23 @@ fn kstatus_reads_a_dataset_as_it_is_meant() {
     }
 }
 
+#[test]
+fn rows_that_resemble_the_fixed_test_set_are_told() {
+    let mut seen = dataset_in("ready");
+    let told = |seen: &_| {
+        let status = dataset::plan(&dataset(DATASET), seen, &policy(), &at(100)).status;
+        let ready = status.conditions.iter().find(|c| c.type_ == C::Ready.as_str()).unwrap();
+        (ready.message.clone(), status.overlap_rows)
+    };
+    let all = "holds 100 rows of 5 classes (test 10, train 80, validation 10)";
+    let (message, rows) = told(&seen);
+    assert!(message.ends_with(all) && rows.is_none(), "{message}");
+    seen.revision.as_mut().unwrap().report.overlap_rows = 6;
+    let (message, rows) = told(&seen);
+    assert!(message.ends_with(&format!("{all}, without 6 that resemble the fixed test set")), "{message}");
+    assert_eq!(rows, Some(6));
+}
+
 fn run_in(situation: &str) -> (String, TrainingRunObserved) {
     let name = attempt::of_training_run(&run(RUN)).job_name;
     let known = Some(Reference::Ready(dataset_facts("a")));
