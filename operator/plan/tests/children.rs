@@ -221,6 +221,14 @@ serviceAccountName: servers"
     assert_eq!(pod.service_account_name.as_deref(), Some("servers"));
 }
 
+/// The apiserver copies `serviceAccountName` into the deprecated `serviceAccount`, which nobody owns,
+/// and fills a name that is no longer applied from there.
+#[test]
+fn a_serving_pod_always_names_its_account() {
+    let pod = serve_children(SERVE).iter().find_map(pod_of).unwrap();
+    assert_eq!(pod.service_account_name.as_deref(), Some("default"));
+}
+
 #[test]
 fn what_the_user_did_not_ask_for_is_absent() {
     let job = train_children(RUN).into_iter().find_map(|c| pod_of(&c)).unwrap();

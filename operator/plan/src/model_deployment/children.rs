@@ -173,6 +173,9 @@ fn template(
     // whether the keys are known or not: they come and change without a restart
     pod::add_token(&mut pod, siblings::AUDIENCE, paths::SIBLING_TOKEN_FILE);
     let drain = i64::try_from(policy.drain_seconds).unwrap_or(i64::MAX);
+    // named even where nobody asked: the API copies the name into the deprecated `serviceAccount`,
+    // which we do not own, and would fill a name that is taken back from there
+    pod.service_account_name.get_or_insert_with(|| "default".to_owned());
     pod.termination_grace_period_seconds = Some(drain.saturating_add(GRACE_SECONDS));
     for container in &mut pod.containers {
         container.ports = Some(vec![
