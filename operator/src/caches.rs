@@ -322,21 +322,21 @@ fn spawn_child<K>(
 {
     let selector = format!("{}={}", names::LABEL_MANAGED_BY, names::MANAGED_BY);
     let stream = sinks.stream::<K>(Some(&selector));
-    let (sink, children) = (sinks.clone(), children.clone());
+    let (sink, index) = (sinks.clone(), children.index().clone());
     let on_change = move |change: Change<'_, K>| match change {
         Change::Put(child) => {
-            children.put(child);
+            index.put(child);
             sink.queues.push_all(owner(child));
         }
         Change::Gone(child) => {
-            children.remove(child);
+            index.remove(child);
             sink.queues.push_all(owner(child));
         }
         Change::Relisted => {
-            children.rebuild();
+            index.rebuild();
             sink.wake_everything();
         }
-        Change::Listed => children.rebuild(),
+        Change::Listed => index.rebuild(),
     };
     tasks.spawn(watch::run(resource, stream, writer, sinks.metrics.clone(), on_change, |_| ()));
 }

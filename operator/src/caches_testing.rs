@@ -40,25 +40,25 @@ impl Filled {
     /// Puts a Job.
     pub fn job(&mut self, job: &Job) {
         self.writers.jobs.apply_watcher_event(&Event::Apply(job.clone()));
-        self.caches.jobs.put(job);
+        self.caches.jobs.index().put(job);
     }
 
     /// Puts a pod.
     pub fn pod(&mut self, pod: &Pod) {
         self.writers.pods.apply_watcher_event(&Event::Apply(pod.clone()));
-        self.caches.pods.put(pod);
+        self.caches.pods.index().put(pod);
     }
 
     /// Puts a config.
     pub fn config(&mut self, config: &ConfigMap) {
         self.writers.configs.apply_watcher_event(&Event::Apply(config.clone()));
-        self.caches.configs.put(config);
+        self.caches.configs.index().put(config);
     }
 
     /// Puts a Service.
     pub fn service(&mut self, service: &Service) {
         self.writers.services.apply_watcher_event(&Event::Apply(service.clone()));
-        self.caches.services.put(service);
+        self.caches.services.index().put(service);
     }
 
     /// Puts a Dataset.

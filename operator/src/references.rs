@@ -21,10 +21,11 @@ pub struct Referring<K: Resource<DynamicType = ()> + 'static> {
     index: Arc<RwLock<Index<K>>>,
 }
 
-/// Both ways, because an object may come to refer to something else.
+/// Both ways, because an object may come to refer to something else. Each name is held once: with
+/// thousands of objects they are what the index costs.
 struct Index<K: Resource<DynamicType = ()> + 'static> {
-    objects: HashMap<Target, HashSet<ObjectRef<K>>>,
-    targets: HashMap<ObjectRef<K>, Target>,
+    objects: HashMap<Arc<Target>, HashSet<Arc<ObjectRef<K>>>>,
+    targets: HashMap<Arc<ObjectRef<K>>, Arc<Target>>,
 }
 
 impl<K: Resource<DynamicType = ()> + Clone + 'static> std::fmt::Debug for Referring<K> {
@@ -38,6 +39,11 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Referring<K> {
     /// [`Self::remove`] and [`Self::rebuild`].
     pub fn new(store: Store<K>, name: Name<K>) -> Self {
         Self { store, name, index: Arc::new(RwLock::new(Index::new())) }
+    }
+
+    /// The store below.
+    pub fn store(&self) -> &Store<K> {
+        &self.store
     }
 
     /// The objects of a namespace that refer to that name, by name.
@@ -58,7 +64,7 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Referring<K> {
     /// Forgets an object.
     pub fn remove(&self, object: &K) {
         let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
-        index.remove(&ObjectRef::from_obj(object));
+        index.remove(&reference(object));
     }
 
     /// Starts again from what the store holds, after it was listed anew.
@@ -78,14 +84,16 @@ impl<K: Resource<DynamicType = ()> + 'static> Index<K> {
     }
 
     fn put(&mut self, object: &K, name: Name<K>) -> Option<String> {
-        let reference = ObjectRef::from_obj(object);
+        let reference = reference(object);
         let namespace = object.meta().namespace.clone().unwrap_or_default();
         let target = name(object).map(|name| (namespace, name.to_owned()));
-        if self.targets.get(&reference) == target.as_ref() {
+        if self.targets.get(&reference).map(|target| &**target) == target.as_ref() {
             return None;
         }
         let left = self.remove(&reference);
         if let Some(target) = target {
+            let known = self.objects.get_key_value(&target).map(|(known, _)| known.clone());
+            let (target, reference) = (known.unwrap_or_else(|| Arc::new(target)), Arc::new(reference));
             self.objects.entry(target.clone()).or_default().insert(reference.clone());
             self.targets.insert(reference, target);
         }
@@ -100,8 +108,15 @@ impl<K: Resource<DynamicType = ()> + 'static> Index<K> {
                 self.objects.remove(&target);
             }
         }
-        Some(target.1)
+        Some(target.1.clone())
     }
+}
+
+/// Namespace and name alone; `from_obj` would keep the UID and the version too.
+fn reference<K: Resource<DynamicType = ()>>(object: &K) -> ObjectRef<K> {
+    let meta = object.meta();
+    ObjectRef::new(meta.name.as_deref().unwrap_or_default())
+        .within(meta.namespace.as_deref().unwrap_or_default())
 }
 
 #[cfg(test)]

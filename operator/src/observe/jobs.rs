@@ -81,7 +81,7 @@ pub async fn observe(
     let uid = job.uid().unwrap_or_default();
     let mut seen = facts(&job, &subject.uid);
     if seen.owned {
-        work.pods = pods::of_job(&ctx.caches, &subject.uid, &uid);
+        work.pods = pods::of_job(&ctx.caches, &subject.namespace, &subject.uid, &uid);
         if stage != Stage::Settled {
             seen.refused = refused(ctx, subject, &seen, &work.pods).await;
             pods::ask(ctx, &subject.namespace, &mut work.pods).await;
@@ -112,9 +112,9 @@ fn leftovers(ctx: &Context, subject: &Subject, current: &str) -> Vec<ChildRef> {
         uid: uid.unwrap_or_default(),
     };
     let other = |name: &str| name != current;
-    let jobs = ctx.caches.jobs.owned(&subject.uid);
+    let jobs = ctx.caches.jobs.owned(&subject.namespace, &subject.uid);
     let jobs = jobs.iter().filter(|j| other(&j.name_any()) && j.metadata.deletion_timestamp.is_none());
-    let configs = ctx.caches.configs.owned(&subject.uid);
+    let configs = ctx.caches.configs.owned(&subject.namespace, &subject.uid);
     let configs = configs.iter().filter(|c| other(&c.name_any()) && c.metadata.deletion_timestamp.is_none());
     jobs.map(|j| reference("Job", j.name_any(), j.uid()))
         .chain(configs.map(|c| reference("ConfigMap", c.name_any(), c.uid())))

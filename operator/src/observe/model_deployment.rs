@@ -20,9 +20,9 @@ pub async fn observe(
     object: &ModelDeployment,
 ) -> Result<ModelDeploymentObserved, ObserveError> {
     let subject = Subject::of(ctx, object).await?;
-    let workloads = ctx.caches.workloads.owned(&subject.uid);
-    let configs = ctx.caches.configs.owned(&subject.uid);
-    let mut pods = pods::serving(&ctx.caches, &subject.uid);
+    let workloads = ctx.caches.workloads.owned(&subject.namespace, &subject.uid);
+    let configs = ctx.caches.configs.owned(&subject.namespace, &subject.uid);
+    let mut pods = pods::serving(&ctx.caches, &subject.namespace, &subject.uid);
     pods::ask(ctx, &subject.namespace, &mut pods).await;
     Ok(ModelDeploymentObserved {
         stable: stable(ctx, object, &subject.namespace_uid).await?,
@@ -124,7 +124,7 @@ async fn autoscaler(
 
 /// Our Services but the one for predictions.
 fn siblings(ctx: &Context, subject: &Subject) -> Vec<Service> {
-    let ours = ctx.caches.services.owned(&subject.uid);
+    let ours = ctx.caches.services.owned(&subject.namespace, &subject.uid);
     ours.iter()
         .filter(|s| s.name_any() != subject.name && s.metadata.deletion_timestamp.is_none())
         .map(|s| (**s).clone())

@@ -11,13 +11,13 @@ use crate::caches::Caches;
 use crate::context::Context;
 
 /// The pods of a Job, oldest first.
-pub fn of_job(caches: &Caches, owner_uid: &str, job_uid: &str) -> Vec<PodFacts> {
-    collect(caches, owner_uid, |pod| owned_by(&pod.metadata, job_uid))
+pub fn of_job(caches: &Caches, namespace: &str, owner_uid: &str, job_uid: &str) -> Vec<PodFacts> {
+    collect(caches, namespace, owner_uid, |pod| owned_by(&pod.metadata, job_uid))
 }
 
 /// The serving pods of a ModelDeployment, oldest first.
-pub fn serving(caches: &Caches, owner_uid: &str) -> Vec<PodFacts> {
-    collect(caches, owner_uid, |pod| {
+pub fn serving(caches: &Caches, namespace: &str, owner_uid: &str) -> Vec<PodFacts> {
+    collect(caches, namespace, owner_uid, |pod| {
         pod.labels().get(names::LABEL_COMPONENT).is_some_and(|role| role == names::ROLE_SERVE)
     })
 }
@@ -33,8 +33,8 @@ pub async fn ask(ctx: &Context, namespace: &str, pods: &mut [PodFacts]) {
     }
 }
 
-fn collect(caches: &Caches, owner_uid: &str, keep: impl Fn(&Pod) -> bool) -> Vec<PodFacts> {
-    let found = caches.pods.labelled(owner_uid);
+fn collect(caches: &Caches, namespace: &str, owner_uid: &str, keep: impl Fn(&Pod) -> bool) -> Vec<PodFacts> {
+    let found = caches.pods.labelled(namespace, owner_uid);
     let mut facts: Vec<PodFacts> = found.iter().filter(|pod| keep(pod)).map(|pod| facts(pod)).collect();
     // sorted by name before: pods of one second keep a fixed order
     facts.sort_by(|a, b| a.created.cmp(&b.created));
