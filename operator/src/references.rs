@@ -1,5 +1,5 @@
 //! The objects of a kind by what they refer to, so that a change never looks through all objects of the
-//! cluster for those that it matters to.
+//! cluster for those that it matters to. Children (`index.rs`) refer to their owner.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -7,10 +7,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 use kube::Resource;
 use kube::runtime::reflector::{ObjectRef, Store};
 
-/// Namespace and name of what is referred to.
+/// Namespace of the object, and what it refers to there.
 type Target = (String, String);
 
-/// What an object refers to by name in its own namespace, if to anything.
+/// What an object refers to in its own namespace, by name or UID, if to anything.
 type Name<K> = fn(&K) -> Option<&str>;
 
 /// A cache with its index. Cheap to clone.

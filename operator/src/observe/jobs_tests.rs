@@ -55,6 +55,7 @@ async fn pods_count_only_with_the_job_that_controls_them() {
     world.filled.job(&job("j"));
     let pod = |name: &str, controller: &str| {
         let mut meta = child_meta(name, controller);
+        meta["ownerReferences"][0]["apiVersion"] = json!("batch/v1");
         meta["labels"] = json!({names::LABEL_OWNER_UID: "mine"});
         object(json!({"metadata": meta}))
     };
@@ -74,6 +75,7 @@ fn old_job(status: &serde_json::Value, suspend: bool) -> Job {
 
 fn pod_of_job(status: &serde_json::Value) -> k8s_openapi::api::core::v1::Pod {
     let mut meta = child_meta("p", "j-uid");
+    meta["ownerReferences"][0]["apiVersion"] = json!("batch/v1");
     meta["labels"] = json!({names::LABEL_OWNER_UID: "mine"});
     object(json!({"metadata": meta, "status": status}))
 }

@@ -67,6 +67,7 @@ async fn events_are_read_of_a_serving_pod_that_hangs_and_of_no_other() {
         let server = Server::new(usual);
         let mut world = world(&server, Duration::from_secs(9)).await;
         let mut meta = child_meta("p", "d-0123456789-uid");
+        meta["ownerReferences"][0]["apiVersion"] = json!("apps/v1");
         meta["labels"] = json!({names::LABEL_OWNER_UID: "d-uid", names::LABEL_COMPONENT: names::ROLE_SERVE});
         let placed =
             json!({"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"});
