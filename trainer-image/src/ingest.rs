@@ -194,7 +194,7 @@ fn ingested(manifest: Manifest, profile: &Profile, manifest_blob: Blob, profile_
         profile: profile_blob,
         rows: manifest.rows,
         rejected_rows: manifest.rejected_rows,
-        overlap_rows: manifest.overlap_rows,
+        overlap_rows: manifest.split.fixed_test.is_some().then_some(manifest.overlap_rows),
         classes: profile.classes.len() as u64,
         groups: manifest.groups,
         splits: manifest.splits,

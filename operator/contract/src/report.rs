@@ -113,9 +113,10 @@ pub struct Ingested {
     pub rows: u64,
     /// Rows left out.
     pub rejected_rows: u64,
-    /// Rows left out because they are in the fixed test set or resemble a row of it.
-    #[serde(default)]
-    pub overlap_rows: u64,
+    /// Rows left out because they are in the fixed test set or resemble a row of it; none: there is no
+    /// such set, or a trainer from before this field reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlap_rows: Option<u64>,
     /// Distinct labels.
     pub classes: u64,
     /// Groups.

@@ -116,10 +116,15 @@ fn rows_that_resemble_the_fixed_test_set_are_told() {
     let all = "holds 100 rows of 5 classes (test 10, train 80, validation 10)";
     let (message, rows) = told(&seen);
     assert!(message.ends_with(all) && rows.is_none(), "{message}");
-    seen.revision.as_mut().unwrap().report.overlap_rows = 6;
+    seen.revision.as_mut().unwrap().report.overlap_rows = Some(6);
     let (message, rows) = told(&seen);
     assert!(message.ends_with(&format!("{all}, without 6 that resemble the fixed test set")), "{message}");
     assert_eq!(rows, Some(6));
+    // what a trainer from before the field reported
+    let mut old = serde_json::to_value(&seen.revision.as_ref().unwrap().report).unwrap();
+    old.as_object_mut().unwrap().remove("overlapRows").unwrap();
+    seen.revision.as_mut().unwrap().report = serde_json::from_value(old).unwrap();
+    assert_eq!(told(&seen).1, None);
 }
 
 fn run_in(situation: &str) -> (String, TrainingRunObserved) {

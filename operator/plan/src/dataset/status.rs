@@ -180,8 +180,8 @@ fn sentence(revision: &RevisionFacts) -> String {
     let parts: Vec<String> =
         report.splits.iter().map(|(name, split)| format!("{name} {}", split.rows)).collect();
     let overlap = match report.overlap_rows {
-        0 => String::new(),
-        rows => format!(", without {rows} that resemble the fixed test set"),
+        None | Some(0) => String::new(),
+        Some(rows) => format!(", without {rows} that resemble the fixed test set"),
     };
     format!(
         "revision {} holds {} rows of {} classes ({}){overlap}",
@@ -225,7 +225,7 @@ fn snapshot(revision: Option<&RevisionFacts>) -> DatasetStatus {
         bytes: Some(count(report.snapshot.bytes)),
         rows: Some(count(report.rows)),
         rejected_rows: Some(count(report.rejected_rows)),
-        overlap_rows: (report.overlap_rows > 0).then(|| count(report.overlap_rows)),
+        overlap_rows: report.overlap_rows.map(count),
         images: report.images.map(|images| ImageCounts {
             count: count(images.count),
             missing: count(images.missing),

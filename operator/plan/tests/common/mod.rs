@@ -109,7 +109,7 @@ pub fn ingested(seed: &str) -> Ingested {
         profile: blob(&format!("{seed}-profile")),
         rows: 100,
         rejected_rows: 2,
-        overlap_rows: 0,
+        overlap_rows: None,
         classes: 5,
         groups: 90,
         splits: [split("train", 80), split("validation", 10), split("test", 10)].into(),

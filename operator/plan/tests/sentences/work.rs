@@ -91,6 +91,9 @@ pub fn datasets(book: &mut Book) {
     };
     let ready = DatasetObserved { revision: revision(attempt::dataset_key(1, None)), ..empty() };
     dataset_seen(book, DATASET, &ready);
+    let mut overlapping = ready.clone();
+    overlapping.revision.as_mut().unwrap().report.overlap_rows = Some(6);
+    dataset_seen(book, DATASET, &overlapping);
     let newer = DatasetObserved { revision: revision("0/".into()), ..with_pods(vec![]) };
     dataset_seen(book, DATASET, &newer);
     for (word, code, text) in [
