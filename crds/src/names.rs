@@ -57,6 +57,8 @@ pub const ANNOTATION_AUTOSCALED: &str = "vitrine.dev/autoscaled";
 /// it again as it is while the user asks for the same.
 pub const ANNOTATION_PODS: &str = "vitrine.dev/pods";
 
+/// The account that every namespace has.
+pub const DEFAULT_SERVICE_ACCOUNT: &str = "default";
 /// The only container of each pod.
 pub const CONTAINER: &str = "main";
 /// Volume with the config file.

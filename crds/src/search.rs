@@ -50,7 +50,7 @@ fn default_candidates() -> Vec<Candidate> {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FeatureSet {
-    /// Features of the text columns. Default: what the defaults below say.
+    /// Features of the text columns. Default: TF-IDF of words and pairs of words, the most frequent 100000.
     #[serde(default)]
     pub text: TextFeatures,
 }
@@ -62,7 +62,7 @@ pub struct TextFeatures {
     /// Weight of a term in a row. Default: TfIdf.
     #[serde(default)]
     pub weighting: Weighting,
-    /// Word n-grams.
+    /// Word n-grams. Default: words and pairs of words, the most frequent 100000.
     #[serde(default)]
     pub word: WordNgrams,
     /// Words that are left out. Default: None.

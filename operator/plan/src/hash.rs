@@ -81,6 +81,18 @@ mod tests {
         assert!(vitrine_contract::is_digest(&spec_hash(&absent, 42)));
     }
 
+    /// Nothing fills these defaults into what is stored: another default would give runs that are there
+    /// another hash, and so other settings and another model.
+    #[test]
+    fn the_defaults_of_a_search_stay() {
+        let of = |value: Value| spec_hash(&serde_json::from_value(value).unwrap(), 42);
+        assert_eq!(of(json!({})), "sha256:7bd697803e33359667819a70cb34146030cfd4dffce2095ee15a1da91d61c91f");
+        assert_eq!(
+            of(json!({"features": [{}]})),
+            "sha256:21a1b73659c7bed20d574ce19f1ada46dd28de1b4b263988f4f0fab153bd5345"
+        );
+    }
+
     #[test]
     fn a_whole_number_has_the_hash_of_its_decimal_form() {
         let of = |c: Value| -> Search {

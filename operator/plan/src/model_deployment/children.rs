@@ -175,7 +175,7 @@ fn template(
     let drain = i64::try_from(policy.drain_seconds).unwrap_or(i64::MAX);
     // named even where nobody asked: the API copies the name into the deprecated `serviceAccount`,
     // which we do not own, and would fill a name that is taken back from there
-    pod.service_account_name.get_or_insert_with(|| "default".to_owned());
+    pod.service_account_name.get_or_insert_with(|| names::DEFAULT_SERVICE_ACCOUNT.to_owned());
     pod.termination_grace_period_seconds = Some(drain.saturating_add(GRACE_SECONDS));
     for container in &mut pod.containers {
         container.ports = Some(vec![
