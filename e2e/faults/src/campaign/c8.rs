@@ -187,12 +187,11 @@ pub async fn play(stage: &mut Stage, poisons: &[Poison], quiet: Duration) -> Res
             "Dataset" => change(&mut run, "datasets", poison, &mut tally).await?,
             _ => change(&mut run, "modeldeployments", poison, &mut tally).await?,
         };
-        let wrong = match wrong {
-            // an image that came up stays until the next rollout, also when it is named no more
-            None if poison.path == ["server", "image"] => None,
-            None => restored(&mut run, &children).await?,
-            wrong => wrong,
-        };
+        // an image that came up stays until the next rollout, also when it is named no more; waited for
+        // also after something wrong: the next poison is not to be judged by what this one left
+        let kept = poison.path == ["server", "image"];
+        let left = if kept { None } else { restored(&mut run, &children).await? };
+        let wrong = wrong.or(left);
         if let Some(wrong) = wrong {
             eprintln!("    VIOLATED {poison}: {wrong}");
             let again = format!("--poison '{}'", serde_json::to_string(poison)?);
@@ -309,11 +308,15 @@ async fn change(
         return Ok(None);
     }
     tally.answered += 1;
-    if let Some(wrong) = answered(run, plural, "victim").await? {
-        return Ok(Some(wrong));
+    let wrong = answered(run, plural, "victim").await?;
+    if let Err(error) = take_back(run, plural, &before).await {
+        let wrong = wrong.map(|w| format!("{w}; ")).unwrap_or_default();
+        return Ok(Some(format!("{wrong}I1: {error:#}")));
+    }
+    if wrong.is_some() {
+        return Ok(wrong);
     }
     let end = Instant::now() + ANSWER;
-    take_back(run, plural, &before).await?;
     loop {
         let now = run.get(plural, "victim").await?;
         if holds(&now, "Ready", "True", "") && holds(&now, "Reconciling", "False", "") {
