@@ -249,8 +249,10 @@ async fn create_job(ctx: &Context, owner: &Owner, job: &Job) -> Result<(), Apply
                 Some(live) if !owned_by(&live.metadata, &owner.uid) => {
                     Err(collision("Job", namespace, &name))
                 }
-                // ours, or gone again: the next pass observes it
-                Some(_) | None => Ok(()),
+                // ours: the next pass observes it
+                Some(_) => Ok(()),
+                // gone again, or never there: it was not made, and is no attempt
+                None => Err(error.into()),
             }
         }
         Err(error) => Err(error.into()),
