@@ -260,15 +260,26 @@ impl Run<'_> {
             self.operator.ensure()?;
             let before = self.operator.proxy.writes().len();
             tokio::time::sleep(quiet).await;
-            if self.operator.running() && self.operator.proxy.writes().len() == before {
+            // who waits for a watch to open again writes nothing, and is not done
+            let blind = self.blind();
+            if self.operator.running() && self.operator.proxy.writes().len() == before && blind.is_empty() {
                 return Ok(());
             }
             if Instant::now() > end {
+                if !blind.is_empty() {
+                    bail!("the operator does not watch {blind:?} after {} s", PATIENCE.as_secs());
+                }
                 let last: Vec<String> =
                     self.operator.proxy.writes().iter().rev().take(5).map(|e| e.call.to_string()).collect();
                 bail!("the operator still writes after {} s: {last:?}", PATIENCE.as_secs());
             }
         }
+    }
+
+    /// What the operator does not watch now, though it should.
+    fn blind(&self) -> Vec<&'static str> {
+        let watched = KINDS.iter().map(|kind| kind.0).chain(["namespaces"]);
+        watched.filter(|resource| self.operator.proxy.gates().watches(resource) == 0).collect()
     }
 
     /// Is nothing of ours left in the namespace?

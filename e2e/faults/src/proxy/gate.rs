@@ -117,6 +117,11 @@ impl Gates {
         *self.state().counts.entry(resource.to_owned()).or_default() += more;
     }
 
+    /// Watches of a resource that are open now.
+    pub fn watches(&self, resource: &str) -> usize {
+        self.state().cuts.get(resource).map_or(0, watch::Sender::receiver_count)
+    }
+
     /// How often something about a resource was held back, dropped, or told as it was.
     pub fn injected(&self, resource: &str) -> usize {
         self.state().counts.get(resource).copied().unwrap_or_default()
@@ -283,9 +288,13 @@ mod tests {
     async fn an_outage_breaks_open_watches_and_a_bookmark_is_no_news() {
         let gates = Gates::default();
         let body = futures::stream::pending::<Result<Bytes, std::io::Error>>();
+        assert_eq!(gates.watches("jobs"), 0);
         let mut out = Box::pin(gates.pass("jobs", body));
+        assert_eq!(gates.watches("jobs"), 1);
         gates.break_all();
         assert!(out.next().await.unwrap().is_err());
+        drop(out);
+        assert_eq!(gates.watches("jobs"), 0);
         assert_eq!(gates.broken(), 1);
         assert_eq!(news(b"{\"type\":\"BOOKMARK\"}\n{\"type\":\"ADDED\"}\n"), 1);
     }
