@@ -257,6 +257,15 @@ fn gone<T>() -> Result<T, Error> {
 }
 
 impl Proxy {
+    /// The apiserver may have gone away while a request was delayed.
+    fn went_down(&self, call: &Call) -> bool {
+        let mut state = self.state();
+        if state.down {
+            state.refuse(call);
+        }
+        state.down
+    }
+
     async fn handle(&self, request: Request<Incoming>) -> Result<Response<Body>, Error> {
         let call = Call::of(request.method(), request.uri());
         let rule = {
@@ -280,6 +289,9 @@ impl Proxy {
             && let Some(answer) = self.act(&rule.action, None).await?
         {
             return Ok(answer);
+        }
+        if rule.is_some() && self.went_down(&call) {
+            return gone();
         }
         let address = head.uri.to_string();
         let frozen = self.0.gates.is_frozen(&call.resource);
