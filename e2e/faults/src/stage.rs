@@ -64,6 +64,20 @@ pub const KINDS: &[(&str, &str, &str)] = &[
     ("pods", "v1", "Pod"),
 ];
 
+/// What the operator watches.
+pub const WATCHED: [&str; 10] = [
+    "datasets",
+    "trainingruns",
+    "modeldeployments",
+    "jobs",
+    "pods",
+    "deployments",
+    "horizontalpodautoscalers",
+    "services",
+    "configmaps",
+    "namespaces",
+];
+
 /// The API of a plural.
 pub fn api(stage: &Stage, namespace: &str, plural: &str) -> Api<DynamicObject> {
     let (_, version, kind) = KINDS.iter().find(|k| k.0 == plural).copied().unwrap_or(("", "v1", ""));
@@ -278,8 +292,8 @@ impl Run<'_> {
 
     /// What the operator does not watch now, though it should.
     fn blind(&self) -> Vec<&'static str> {
-        let watched = KINDS.iter().map(|kind| kind.0).chain(["namespaces"]);
-        watched.filter(|resource| self.operator.proxy.gates().watches(resource) == 0).collect()
+        let gates = self.operator.proxy.gates();
+        WATCHED.into_iter().filter(|resource| gates.watches(resource) == 0).collect()
     }
 
     /// Is nothing of ours left in the namespace?

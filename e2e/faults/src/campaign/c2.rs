@@ -2,23 +2,11 @@
 //! and without a restart that lists the old state, and events are lost for good. After Sieve (OSDI'22).
 
 use crate::case::{Faults, How, Lag};
+use crate::stage::WATCHED;
 use crate::workload::{Step, Workload};
 
 use super::Case;
 
-/// What the operator watches.
-const WATCHED: [&str; 10] = [
-    "datasets",
-    "trainingruns",
-    "modeldeployments",
-    "jobs",
-    "pods",
-    "deployments",
-    "horizontalpodautoscalers",
-    "services",
-    "configmaps",
-    "namespaces",
-];
 /// How long a watch lags: longer than anything of a step that works takes.
 const LAG: u64 = 1_500;
 /// Workloads in which something is deleted or replaced: a stale reader can do harm there only.
