@@ -46,6 +46,15 @@ fn long_run() -> String {
     Run { c: &[0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0], ..Run::default() }.yaml()
 }
 
+/// A Dataset whose ingest gets a twentieth of a core, so that it is still under way at the kill: with all
+/// of one it ends within a second, sooner than a few commands.
+fn slow_dataset() -> String {
+    let manifest = dataset("products");
+    let slow = manifest.replace("cpu: 100m", "cpu: 50m").replace("limits: {", "limits: {cpu: 50m, ");
+    assert_eq!(slow.matches("cpu: 50m").count(), 2, "{slow}");
+    slow
+}
+
 /// Whether that is true of a training pod.
 fn some_training_pod(story: &Story, is: impl Fn(&Value) -> bool) -> bool {
     story.list(&["pods", "-l", "app.kubernetes.io/component=train"]).iter().any(is)
@@ -63,14 +72,14 @@ fn killed_during_ingest_training_and_rollout() {
     rollout.wait_for("trun/run", "Succeeded", 240);
     Story::all_alone([&train, &ingest, &rollout]);
 
-    train.apply(&long_run());
-    train.apply(&deployment("serve", 2));
+    for story in [&train, &ingest] {
+        story.apply(&long_run());
+        story.apply(&deployment("serve", 2));
+    }
     let training = || some_training_pod(&train, |p| text(p, "/status/phase") == "Running");
     until("the training pod to run", seconds(180), || if training() { Ok(()) } else { Err("no".into()) });
+    ingest.apply(&slow_dataset());
     rollout.apply(&deployment("serve", 2));
-    for manifest in [dataset("products"), long_run(), deployment("serve", 2)] {
-        ingest.apply(&manifest);
-    }
     until("the ingest Job and the child Deployment", seconds(60), || {
         let (jobs, children) = (jobs_of(&ingest, "products").len(), rollout.list(&["deployments"]).len());
         if jobs > 0 && children > 0 { Ok(()) } else { Err(format!("{jobs} and {children}")) }
