@@ -298,7 +298,7 @@ pub struct DatasetStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejected_rows: Option<i64>,
     /// Rows that were left out because a row of `spec.split.test` is the same product or has the same
-    /// text; absent without a fixed test set.
+    /// text; absent without a fixed test set, and for a snapshot that was made before they were counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overlap_rows: Option<i64>,
     /// Pictures of the rows, without those of `spec.split.test`; absent without `spec.schema.image`.

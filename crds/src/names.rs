@@ -56,6 +56,8 @@ pub const ANNOTATION_AUTOSCALED: &str = "vitrine.dev/autoscaled";
 /// What the pods of a child Deployment are made of, as it was rolled out: a newer operator applies
 /// it again as it is while the user asks for the same.
 pub const ANNOTATION_PODS: &str = "vitrine.dev/pods";
+/// Where kubectl keeps a copy of what was applied last; nothing of it is read here.
+pub const ANNOTATION_LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// The account that every namespace has.
 pub const DEFAULT_SERVICE_ACCOUNT: &str = "default";

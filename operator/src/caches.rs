@@ -7,8 +7,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Service};
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::reflector::store::Writer;
@@ -28,6 +27,7 @@ use crate::metrics::Metrics;
 use crate::queues::Queues;
 use crate::references::Referring;
 use crate::relations::{self, Target};
+use crate::seen::{Job, Pod};
 use crate::undecodable::Undecodable;
 use crate::watch::{self, Change, Incoming, Unreadable};
 
@@ -291,7 +291,7 @@ fn spawn_kind<K>(
     let stream = sinks.stream::<DeserializeGuard<K>>(None);
     let (sink, index, unreadable) = (sinks.clone(), index.clone(), sinks.unreadable(kind));
     let on_change = move |change: Change<'_, K>| match change {
-        Change::Put(object) => {
+        Change::Put { new: object, .. } => {
             let left = index.put(object);
             let seen = left.as_deref().map_or(Seen::There, Seen::Turned);
             sink.queues.push_all(related(object, seen, &sink.caches));
@@ -324,9 +324,9 @@ fn spawn_child<K>(
     let stream = sinks.stream::<K>(Some(&selector));
     let (sink, index) = (sinks.clone(), children.index().clone());
     let on_change = move |change: Change<'_, K>| match change {
-        Change::Put(child) => {
+        Change::Put { new: child, old } => {
             index.put(child);
-            sink.queues.push_all(owner(child));
+            sink.queues.push_all(relations::of_change(child, old, owner));
         }
         Change::Gone(child) => {
             index.remove(child);

@@ -37,16 +37,18 @@ impl Filled {
         done(&self.caches.deployments, &mut self.writers.deployments);
     }
 
-    /// Puts a Job.
+    /// Puts a Job, as far as it is kept.
     pub fn job(&mut self, job: &Job) {
-        self.writers.jobs.apply_watcher_event(&Event::Apply(job.clone()));
-        self.caches.jobs.index().put(job);
+        let job = job.clone().object().unwrap();
+        self.caches.jobs.index().put(&job);
+        self.writers.jobs.apply_watcher_event(&Event::Apply(job));
     }
 
-    /// Puts a pod.
+    /// Puts a pod, as far as it is kept.
     pub fn pod(&mut self, pod: &Pod) {
-        self.writers.pods.apply_watcher_event(&Event::Apply(pod.clone()));
-        self.caches.pods.index().put(pod);
+        let pod = pod.clone().object().unwrap();
+        self.caches.pods.index().put(&pod);
+        self.writers.pods.apply_watcher_event(&Event::Apply(pod));
     }
 
     /// Puts a config.

@@ -3,11 +3,10 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Resource, ResourceExt as _};
 use vitrine_crds::names;
-use vitrine_plan::meta::owned_by;
+use vitrine_plan::meta::{controller, is_ours, owned_by};
 
 use crate::references::Referring;
 
@@ -54,16 +53,16 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Children<K> {
 /// A child stays its owner's when somebody takes the label away. Pods have only the label: a Job or a
 /// ReplicaSet is their controller.
 fn owner_uid<K: Resource<DynamicType = ()>>(child: &K) -> Option<&str> {
-    let ours = |owner: &&OwnerReference| owner.api_version.split('/').next() == Some(names::GROUP);
-    let controller = child.owner_references().iter().find(|owner| owner.controller == Some(true));
+    let ours = controller(child.meta()).filter(|owner| is_ours(owner));
     let label = || child.labels().get(names::LABEL_OWNER_UID).map(String::as_str);
-    controller.filter(ours).map(|owner| owner.uid.as_str()).or_else(label)
+    ours.map(|owner| owner.uid.as_str()).or_else(label)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use k8s_openapi::api::core::v1::ConfigMap;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
     use kube::runtime::reflector::{self, store::Writer};
     use kube::runtime::watcher::Event;
 

@@ -29,6 +29,7 @@ pub mod references;
 pub mod registry;
 pub mod relations;
 pub mod run;
+pub mod seen;
 pub mod selftest;
 pub mod store;
 #[cfg(test)]

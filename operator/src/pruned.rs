@@ -1,19 +1,24 @@
 //! What is kept of an object that is watched: what a decision reads, and nothing else. A change of anything
 //! else wakes nobody, and most of what the cluster writes about a pod is such a change.
 //!
-//! Whoever reads another field of a cached child must keep it here.
+//! Whoever reads another field of a cached child must keep it here; of a Job or pod, `seen.rs` has it first. No
+//! compiler notices that a label, annotation or condition is read which is not kept.
+
+use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use k8s_openapi::api::batch::v1::{Job, JobSpec, JobStatus};
-use k8s_openapi::api::core::v1::{
-    ConfigMap, ContainerState, ContainerStatus, Namespace, Pod, PodCondition, PodStatus, Service,
-};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PodCondition, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::PartialObjectMeta;
 use vitrine_crds::names;
 
+use crate::seen::{Job, Pod};
 use crate::watch::{self, Incoming, Unreadable};
+
+/// The labels of a pod that are read.
+const POD_LABELS: [&str; 4] =
+    [names::LABEL_OWNER_UID, names::LABEL_INSTANCE, names::LABEL_COMPONENT, names::LABEL_MODEL_DIGEST];
 
 macro_rules! incoming {
     ($kind:ty, $prune:expr) => {
@@ -52,48 +57,53 @@ impl Incoming for PartialObjectMeta<Namespace> {
     }
 }
 
-/// A child's version says only that something changed.
+/// A child's version says only that something changed; the prefix of its name is in its name.
 fn child(meta: &mut ObjectMeta) {
     watch::prune(meta);
     meta.resource_version = None;
+    meta.generate_name = None;
+    meta.owner_references.as_mut().map(Vec::shrink_to_fit);
 }
 
 fn job(job: &mut Job) {
     job.metadata.generation = None;
-    job.spec = job.spec.take().map(|spec| JobSpec {
-        suspend: spec.suspend,
-        ttl_seconds_after_finished: spec.ttl_seconds_after_finished,
-        ..JobSpec::default()
-    });
-    job.status = job.status.take().map(|status| JobStatus {
-        active: status.active,
-        start_time: status.start_time,
-        conditions: status.conditions.map(|mut conditions| {
-            conditions.retain(|c| matches!(c.type_.as_str(), "Complete" | "Failed"));
-            for condition in &mut conditions {
-                condition.last_probe_time = None;
-            }
-            conditions
-        }),
-        ..JobStatus::default()
-    });
+    // a Job is found by its controller
+    job.metadata.labels = None;
+    keep(&mut job.metadata.annotations, &[names::ANNOTATION_SUSPENDED]);
+    let Some(conditions) = job.status.as_mut().and_then(|status| status.conditions.as_mut()) else { return };
+    conditions.retain(|c| matches!(c.type_.as_str(), "Complete" | "Failed"));
+    conditions.shrink_to_fit();
+    for condition in conditions {
+        condition.last_probe_time = None;
+    }
 }
 
 fn pod(pod: &mut Pod) {
     pod.metadata.annotations = None;
     pod.metadata.generation = None;
-    pod.spec = None;
-    pod.status = pod.status.take().map(|status| PodStatus {
-        phase: status.phase,
-        reason: status.reason,
-        message: status.message,
-        conditions: status
-            .conditions
-            .map(|conditions| conditions.into_iter().filter_map(condition).collect()),
-        container_statuses: status
-            .container_statuses
-            .map(|statuses| statuses.into_iter().filter_map(container).collect()),
-        ..PodStatus::default()
+    keep(&mut pod.metadata.labels, &POD_LABELS);
+    let Some(status) = &mut pod.status else { return };
+    status.conditions = status.conditions.take().map(|conditions| {
+        let mut kept: Vec<_> = conditions.into_iter().filter_map(condition).collect();
+        kept.shrink_to_fit();
+        kept
+    });
+    for container in status.container_statuses.iter_mut().flatten() {
+        for state in [&mut container.state, &mut container.last_state].into_iter().flatten() {
+            state.running = None;
+        }
+    }
+    if let Some(containers) = &mut status.container_statuses {
+        containers.retain(|container| container.name == names::CONTAINER);
+        containers.shrink_to_fit();
+    }
+}
+
+/// Keeps only these of the labels or annotations.
+fn keep(map: &mut Option<BTreeMap<String, String>>, keys: &[&str]) {
+    *map = map.take().and_then(|mut map| {
+        map.retain(|key, _| keys.contains(&key.as_str()));
+        (!map.is_empty()).then_some(map)
     });
 }
 
@@ -112,19 +122,6 @@ fn condition(condition: PodCondition) -> Option<PodCondition> {
         }),
         _ => None,
     }
-}
-
-fn container(status: ContainerStatus) -> Option<ContainerStatus> {
-    (status.name == names::CONTAINER).then(|| ContainerStatus {
-        name: status.name,
-        state: status.state.map(state),
-        last_state: status.last_state.map(state),
-        ..ContainerStatus::default()
-    })
-}
-
-fn state(state: ContainerState) -> ContainerState {
-    ContainerState { running: None, ..state }
 }
 
 fn deployment(deployment: &mut Deployment) {

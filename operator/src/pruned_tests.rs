@@ -1,7 +1,9 @@
 //! Nothing that is read is dropped, and nothing that is dropped wakes anybody.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use vitrine_plan::{JobEnd, JobFacts, PodFacts, Terminated};
 
 use super::*;
 use crate::observe::{jobs, model_deployment, pods};
@@ -31,7 +33,7 @@ fn a_pod() -> Value {
     meta["labels"][names::LABEL_MODEL_DIGEST] = json!("01");
     meta["labels"][names::LABEL_COMPONENT] = json!(names::ROLE_SERVE);
     meta["labels"][names::LABEL_INSTANCE] = json!("d");
-    let time = "2026-01-01T00:00:00Z";
+    let time = TIME;
     json!({
         "metadata": meta,
         "spec": {"containers": [], "nodeName": "n"},
@@ -51,6 +53,75 @@ fn a_pod() -> Value {
             ],
         },
     })
+}
+
+const TIME: &str = "2026-01-01T00:00:00Z";
+
+fn time() -> Time {
+    serde_json::from_value(json!(TIME)).unwrap()
+}
+
+#[test]
+fn facts_of_a_pod_are_what_the_api_says() {
+    let pod: Pod = pruned(&object(a_pod()));
+    let facts = PodFacts {
+        name: "p".into(),
+        uid: "p-uid".into(),
+        phase: "Failed".into(),
+        ready: true,
+        terminating: true,
+        model_digest: Some("01".into()),
+        scheduled: Some(time()),
+        waiting: Some(("ImagePullBackOff".into(), "no such image".into())),
+        disrupted: Some(("TerminationByKubelet".into(), "m".into())),
+        terminated: Some(Terminated {
+            exit_code: 3,
+            reason: "Error".into(),
+            message: "{}".into(),
+            at: Some(time()),
+        }),
+        ..PodFacts::default()
+    };
+    assert_eq!(pods::facts(&pod), facts);
+    let mut evicted = a_pod();
+    evicted["status"]["conditions"] = json!(null);
+    evicted["status"]["containerStatuses"] = json!(null);
+    let facts = pods::facts(&pruned(&object(evicted)));
+    assert_eq!(facts.disrupted, Some(("Evicted".into(), "low on memory".into())));
+    for nothing in [
+        json!({"metadata": {}}),
+        json!({"metadata": {}, "status": null}),
+        json!({"metadata": {}, "status": {}}),
+    ] {
+        assert_eq!(pods::facts(&pruned(&object::<Pod>(nothing))), PodFacts::default());
+    }
+}
+
+#[test]
+fn facts_of_a_job_are_what_the_api_says() {
+    let facts = JobFacts {
+        name: "j".into(),
+        uid: "j-uid".into(),
+        owned: true,
+        suspended: true,
+        suspended_by_us: true,
+        ttl_seconds: Some(5),
+        start_time: Some(time()),
+        active: 1,
+        end: Some(JobEnd::Failed {
+            reason: "DeadlineExceeded".into(),
+            message: "m".into(),
+            at: Some(time()),
+        }),
+        ..JobFacts::default()
+    };
+    assert_eq!(jobs::facts(&pruned(&object(a_job())), "mine"), facts);
+    for status in [json!(null), json!({}), json!({"conditions": null, "startTime": null, "active": null})] {
+        let mut begun = a_job();
+        begun["status"] = status;
+        let begun = jobs::facts(&pruned(&object(begun)), "mine");
+        assert_eq!(begun, JobFacts { start_time: None, active: 0, end: None, ..facts.clone() });
+    }
 }
 
 #[test]
@@ -123,26 +194,35 @@ fn what_an_autoscaler_says_is_kept() {
     }
 }
 
-#[test]
-fn facts_of_jobs_are_kept_and_the_rest_wakes_nobody() {
+fn job_condition(type_: &str) -> Value {
+    json!({"type": type_, "status": "True", "reason": "DeadlineExceeded", "message": "m",
+        "lastTransitionTime": TIME, "lastProbeTime": TIME})
+}
+
+fn a_job() -> Value {
     let mut meta = child_meta("j", "mine");
-    meta["annotations"] = json!({names::ANNOTATION_SUSPENDED: "true"});
-    let time = "2026-01-01T00:00:00Z";
-    let failed = |type_: &str| {
-        json!({"type": type_, "status": "True", "reason": "DeadlineExceeded", "message": "m",
-            "lastTransitionTime": time, "lastProbeTime": time})
-    };
-    let raw = json!({
+    meta["annotations"] = json!({names::ANNOTATION_SUSPENDED: "true", "other": "o"});
+    json!({
         "metadata": meta,
         "spec": {"suspend": true, "ttlSecondsAfterFinished": 5, "template": {"spec": {"containers": []}}},
-        "status": {"active": 1, "ready": 0, "startTime": time, "conditions": [failed("FailureTarget"), failed("Failed")]},
-    });
-    let complete = with(raw.clone(), "/status/conditions/1", failed("Complete"));
+        "status": {
+            "active": 1, "ready": 0, "startTime": TIME,
+            "conditions": [job_condition("FailureTarget"), job_condition("Failed")],
+        },
+    })
+}
+
+#[test]
+fn facts_of_jobs_are_kept_and_the_rest_wakes_nobody() {
+    let raw = a_job();
+    let complete = with(raw.clone(), "/status/conditions/1", job_condition("Complete"));
     for job in [&raw, &complete, &json!({"metadata": child_meta("j", "mine")})] {
         let job: Job = object(job.clone());
         assert_eq!(jobs::facts(&pruned(&job), "mine"), jobs::facts(&job, "mine"));
     }
     for (pointer, change) in [
+        ("/metadata/labels", json!({})),
+        ("/metadata/annotations/other", json!("p")),
         ("/status/ready", json!(1)),
         ("/status/conditions/0/status", json!("False")),
         ("/status/conditions/1/lastProbeTime", json!("2026-01-02T00:00:00Z")),
@@ -154,6 +234,7 @@ fn facts_of_jobs_are_kept_and_the_rest_wakes_nobody() {
         ("/spec/suspend", json!(false)),
         ("/spec/ttlSecondsAfterFinished", json!(6)),
         ("/status/active", json!(0)),
+        ("/status/startTime", json!(null)),
         ("/status/conditions/1/message", json!("other")),
     ] {
         assert!(wakes::<Job>(&raw, pointer, change), "{pointer}");

@@ -1,13 +1,14 @@
 //! Which objects must be looked at when another one changes. Pure: reads the change and the caches.
 
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt as _};
 use vitrine_crds::condition::{ConditionType, find};
 use vitrine_crds::{Dataset, ModelDeployment, TrainingRun, names};
+use vitrine_plan::meta::{controller, is_ours};
 
 use crate::references::Referring;
+use crate::seen::Pod;
 
 /// An object to reconcile.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,12 +23,15 @@ pub enum Target {
 
 /// The controller of a child, if it is one of ours.
 pub fn of_child(meta: &ObjectMeta) -> Option<Target> {
-    let owner = meta.owner_references.as_ref()?.iter().find(|o| o.controller == Some(true))?;
-    let group = owner.api_version.split('/').next()?;
-    if group != names::GROUP {
-        return None;
-    }
+    let owner = controller(meta).filter(|owner| is_ours(owner))?;
     target(&owner.kind, &owner.name, meta.namespace.as_deref()?)
+}
+
+/// Whose child it is now, and whose it was: who lost a child has to know.
+pub fn of_change<K>(new: &K, old: Option<&K>, owner: fn(&K) -> Option<Target>) -> Vec<Target> {
+    let (now, was) = (owner(new), old.and_then(owner));
+    let lost = was.filter(|was| Some(was) != now.as_ref());
+    now.into_iter().chain(lost).collect()
 }
 
 fn target(kind: &str, name: &str, namespace: &str) -> Option<Target> {

@@ -124,6 +124,13 @@ fn a_child_wakes_its_controller_and_nobody_else() {
     assert_eq!(of_child(&meta("vitrine.dev/v1alpha1", true)), Some(Target::TrainingRun(at("r"))));
     assert_eq!(of_child(&meta("vitrine.dev/v1alpha1", false)), None);
     assert_eq!(of_child(&meta("example.com/v1", true)), None);
+    let owner: fn(&ObjectMeta) -> Option<Target> = of_child;
+    let (ours, lost) = (meta("vitrine.dev/v1alpha1", true), meta("example.com/v1", true));
+    let run = [Target::TrainingRun(at("r"))];
+    assert_eq!(of_change(&ours, None, owner), run);
+    assert_eq!(of_change(&ours, Some(&ours), owner), run);
+    assert_eq!(of_change(&lost, Some(&ours), owner), run, "who lost a child has to know");
+    assert_eq!(of_change(&lost, Some(&lost), owner), []);
 }
 
 #[test]

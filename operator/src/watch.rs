@@ -11,6 +11,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::{self, Event};
 use serde::de::DeserializeOwned;
+use vitrine_crds::names;
 
 use crate::error::brief_watch;
 use crate::metrics::Metrics;
@@ -18,8 +19,13 @@ use crate::metrics::Metrics;
 /// What happened to a cache.
 #[derive(Debug)]
 pub enum Change<'a, K> {
-    /// An object appeared or changed.
-    Put(&'a K),
+    /// An object appeared, or changed from an older form.
+    Put {
+        /// As it is.
+        new: &'a K,
+        /// As it was.
+        old: Option<&'a K>,
+    },
     /// An object is gone.
     Gone(&'a K),
     /// Everything was listed anew after the first time: anything may have happened in between.
@@ -77,6 +83,9 @@ where
 /// Drops what no decision reads and what is often the largest part of an object.
 pub fn prune(meta: &mut ObjectMeta) {
     meta.managed_fields = None;
+    if let Some(annotations) = &mut meta.annotations {
+        annotations.remove(names::ANNOTATION_LAST_APPLIED);
+    }
 }
 
 /// Runs until the stream ends: a watch that is polled recovers by itself.
@@ -104,14 +113,15 @@ pub async fn run<W, S>(
         };
         match decode(event) {
             Ok(event) => {
-                let quiet = match &event {
-                    Event::Apply(new) => cached(&writer, new.meta()).is_some_and(|old| !W::wakes(&old, new)),
-                    _ => false,
+                let old = match &event {
+                    Event::Apply(new) => cached(&writer, new.meta()),
+                    _ => None,
                 };
+                let old = old.as_deref();
                 writer.apply_watcher_event(&event);
                 match &event {
-                    Event::Apply(_) if quiet => {}
-                    Event::Apply(object) => on_change(Change::Put(object)),
+                    Event::Apply(new) if old.is_some_and(|old| !W::wakes(old, new)) => {}
+                    Event::Apply(new) => on_change(Change::Put { new, old }),
                     Event::Delete(object) => on_change(Change::Gone(object)),
                     Event::InitDone if listed => on_change(Change::Relisted),
                     Event::InitDone => {

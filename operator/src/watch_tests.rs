@@ -11,7 +11,8 @@ fn dataset(name: &str, good: bool) -> DeserializeGuard<Dataset> {
     let text: Value = if good { json!(["t"]) } else { json!(7) };
     serde_json::from_value(json!({
         "apiVersion": "vitrine.dev/v1alpha1", "kind": "Dataset",
-        "metadata": {"namespace": "a", "name": name, "uid": format!("uid-{name}"), "managedFields": [{"manager": "x"}]},
+        "metadata": {"namespace": "a", "name": name, "uid": format!("uid-{name}"), "managedFields": [{"manager": "x"}],
+            "annotations": {"kept": "k", "kubectl.kubernetes.io/last-applied-configuration": "{}"}},
         "spec": {"source": {"pvc": {"claimName": "c"}, "files": {"features": "f.csv"}}, "schema": {"text": text}},
     }))
     .unwrap()
@@ -30,7 +31,7 @@ async fn watch(
         metrics.clone(),
         |change| {
             changes.push(match change {
-                Change::Put(d) => format!("put {}", d.metadata.name.as_deref().unwrap()),
+                Change::Put { new: d, .. } => format!("put {}", d.metadata.name.as_deref().unwrap()),
                 Change::Gone(d) => format!("gone {}", d.metadata.name.as_deref().unwrap()),
                 Change::Relisted => "relisted".into(),
                 Change::Listed => "listed".into(),
@@ -41,7 +42,10 @@ async fn watch(
     .await;
     let mut cached: Vec<String> = reader.state().iter().map(|d| d.metadata.name.clone().unwrap()).collect();
     cached.sort();
-    assert!(reader.state().iter().all(|d| d.metadata.managed_fields.is_none()), "pruned");
+    for kept in reader.state() {
+        assert!(kept.metadata.managed_fields.is_none(), "pruned");
+        assert_eq!(kept.metadata.annotations, Some([("kept".to_owned(), "k".to_owned())].into()));
+    }
     changes.push(format!("cached {cached:?}"));
     (changes, bad, metrics.text().unwrap())
 }
@@ -114,8 +118,15 @@ async fn what_an_autoscaler_measures_wakes_nobody() {
         autoscaler("5", 2, 20, "False"),
     ];
     let events = stream::iter(events.map(|a| Ok(Event::Apply(a))));
-    run("h", events, writer, Metrics::default(), |c| puts += i32::from(matches!(c, Change::Put(_))), |_| ())
-        .await;
+    run(
+        "h",
+        events,
+        writer,
+        Metrics::default(),
+        |c| puts += i32::from(matches!(c, Change::Put { .. })),
+        |_| (),
+    )
+    .await;
     assert_eq!(puts, 3);
     assert_eq!(reader.state().len(), 1);
 }

@@ -163,6 +163,8 @@ fn rows_of_the_fixed_test_set_are_the_test_part_and_never_in_another() {
     let test: Vec<_> =
         rows.iter().filter(|row| row.part == Part::Test).map(|row| row.texts[0].clone()).collect();
     assert_eq!(test, [Some("Pompe de piscine".to_owned()), Some("livre".into()), Some("jeu".into())]);
+    shop.write("X.csv", "text,label\nvelo,b\ntrain,c\ncamion,c\n");
+    assert_eq!(shop.ingest_to(&task, "apart", Some(&fixed)).unwrap().overlap_rows, Some(0), "looked for");
     task.text = vec!["label".into()];
     task.label = None;
     assert_eq!(shop.ingest_to(&task, "other", Some(&fixed)).unwrap_err().exit_code(), exit::CONFIG);

@@ -93,10 +93,19 @@ impl Owner {
     }
 }
 
+/// The controller of an object; the API allows one at most.
+pub fn controller(object: &ObjectMeta) -> Option<&OwnerReference> {
+    object.owner_references.as_deref().unwrap_or_default().iter().find(|o| o.controller == Some(true))
+}
+
+/// Is an owner of one of our kinds, in whatever version?
+pub fn is_ours(owner: &OwnerReference) -> bool {
+    owner.api_version.split_once('/').is_some_and(|(group, _)| group == names::GROUP)
+}
+
 /// Is the object with this UID the controller of a child?
 pub fn owned_by(child: &ObjectMeta, uid: &str) -> bool {
-    let owners = child.owner_references.as_deref().unwrap_or_default();
-    owners.iter().any(|o| o.controller == Some(true) && o.uid == uid)
+    controller(child).is_some_and(|o| o.uid == uid)
 }
 
 /// A time without the part below a second: the API stores none, and what is written must equal what
@@ -147,5 +156,16 @@ mod tests {
         plain.owner_references.as_mut().unwrap()[0].controller = None;
         assert!(!owned_by(&plain, "u"));
         assert!(!owned_by(&ObjectMeta::default(), "u"));
+    }
+
+    #[test]
+    fn our_kinds_are_those_of_our_group_in_any_version() {
+        let of = |api_version: &str| OwnerReference { api_version: api_version.into(), ..Default::default() };
+        for ours in ["vitrine.dev/v1alpha1", "vitrine.dev/v2"] {
+            assert!(is_ours(&of(ours)), "{ours}");
+        }
+        for other in ["v1", "apps/v1", "vitrine.dev", "x.vitrine.dev/v1", ""] {
+            assert!(!is_ours(&of(other)), "{other}");
+        }
     }
 }

@@ -120,6 +120,11 @@ fn rows_that_resemble_the_fixed_test_set_are_told() {
     let (message, rows) = told(&seen);
     assert!(message.ends_with(&format!("{all}, without 6 that resemble the fixed test set")), "{message}");
     assert_eq!(rows, Some(6));
+    // looked for and not found is no silence
+    seen.revision.as_mut().unwrap().report.overlap_rows = Some(0);
+    let (message, rows) = told(&seen);
+    assert!(message.ends_with(all), "{message}");
+    assert_eq!(rows, Some(0));
     // what a trainer from before the field reported
     let mut old = serde_json::to_value(&seen.revision.as_ref().unwrap().report).unwrap();
     old.as_object_mut().unwrap().remove("overlapRows").unwrap();

@@ -21,7 +21,8 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use vitrine_contract::gateway::AUDIENCE;
 use vitrine_contract::is_digest;
-use vitrine_crds::names::{ANNOTATION_READS, GROUP, LABEL_MANAGED_BY, MANAGED_BY};
+use vitrine_crds::names::{ANNOTATION_READS, LABEL_MANAGED_BY, MANAGED_BY};
+use vitrine_plan::meta;
 
 use super::cache::Cache;
 use super::identity::{Identify, IdentifyError, Identity, Owner, Workload};
@@ -182,8 +183,7 @@ fn claims(status: TokenReviewStatus) -> Result<Claims, IdentifyError> {
 }
 
 fn controller<K: Resource<DynamicType = ()>>(object: &K) -> Result<OwnerReference, IdentifyError> {
-    let found = object.owner_references().iter().find(|r| r.controller == Some(true)).cloned();
-    found.ok_or_else(|| {
+    meta::controller(object.meta()).cloned().ok_or_else(|| {
         let kind = K::kind(&());
         IdentifyError::NotOurs(format!("{kind} {} has no controller", object.name_any()))
     })
@@ -192,9 +192,8 @@ fn controller<K: Resource<DynamicType = ()>>(object: &K) -> Result<OwnerReferenc
 /// The resource of ours that controls a Job or Deployment.
 fn our_owner<K: Resource<DynamicType = ()>>(object: &K, kinds: &[&str]) -> Result<Owner, IdentifyError> {
     let above = controller(object)?;
-    let group = above.api_version.split_once('/').map(|(group, _)| group);
     let managed = object.labels().get(LABEL_MANAGED_BY).is_some_and(|v| v == MANAGED_BY);
-    if managed && group == Some(GROUP) && kinds.contains(&above.kind.as_str()) {
+    if managed && meta::is_ours(&above) && kinds.contains(&above.kind.as_str()) {
         return Ok(Owner { kind: above.kind, name: above.name, uid: above.uid });
     }
     let kind = K::kind(&());

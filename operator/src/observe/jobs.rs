@@ -1,6 +1,6 @@
 //! Facts of a Job, its pods, its config, and what its pods reported.
 
-use k8s_openapi::api::batch::v1::{Job, JobCondition};
+use k8s_openapi::api::batch::v1::JobCondition;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt as _;
 use vitrine_contract::report::{Message, Outcome, Progress};
@@ -11,6 +11,7 @@ use vitrine_plan::{ChildRef, JobEnd, JobFacts, PodFacts, refusal};
 use super::{Subject, events, pods};
 use crate::context::Context;
 use crate::error::ObserveError;
+use crate::seen::Job;
 
 /// What is known of the work on an object.
 #[derive(Debug, Default)]

@@ -73,7 +73,7 @@ fn old_job(status: &serde_json::Value, suspend: bool) -> Job {
     object(json!({"metadata": meta, "spec": {"suspend": suspend, "template": template}, "status": status}))
 }
 
-fn pod_of_job(status: &serde_json::Value) -> k8s_openapi::api::core::v1::Pod {
+fn pod_of_job(status: &serde_json::Value) -> crate::seen::Pod {
     let mut meta = child_meta("p", "j-uid");
     meta["ownerReferences"][0]["apiVersion"] = json!("batch/v1");
     meta["labels"] = json!({names::LABEL_OWNER_UID: "mine"});
@@ -145,17 +145,15 @@ async fn no_event_is_read_while_nothing_hangs() {
     fresh.metadata.creation_timestamp = Some(Context::now());
     let old = |status: &serde_json::Value| old_job(status, false);
     let hangs = silent();
-    // boxed: a Job is large, and seven of them on the stack are too many
-    let boxed = |job: Job, pod, settled| (Box::new(job), pod, settled);
     let situations = [
-        boxed(old(&active), Some(&running), false),
-        boxed(old(&active), Some(&pulls), false),
-        boxed(fresh, None, false),
-        boxed(old_job(&json!({}), true), None, false),
-        boxed(old(&done), None, false),
+        (old(&active), Some(&running), false),
+        (old(&active), Some(&pulls), false),
+        (fresh, None, false),
+        (old_job(&json!({}), true), None, false),
+        (old(&done), None, false),
         // all is done: not even a Job that seems to hang is asked about
-        boxed(old(&json!({})), None, true),
-        boxed(old(&active), Some(&hangs), true),
+        (old(&json!({})), None, true),
+        (old(&active), Some(&hangs), true),
     ];
     for (job, pod, settled) in situations {
         let mut world = world(&server, Duration::from_secs(9)).await;

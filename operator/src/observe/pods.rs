@@ -1,6 +1,6 @@
 //! Facts of pods.
 
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodStatus};
+use k8s_openapi::api::core::v1::PodCondition;
 use kube::ResourceExt as _;
 use vitrine_crds::names;
 use vitrine_plan::meta::owned_by;
@@ -9,6 +9,7 @@ use vitrine_plan::{PodFacts, Terminated, refusal};
 use super::events;
 use crate::caches::Caches;
 use crate::context::Context;
+use crate::seen::{ContainerStatus, Pod, PodStatus};
 
 /// The pods of a Job, oldest first.
 pub fn of_job(caches: &Caches, namespace: &str, owner_uid: &str, job_uid: &str) -> Vec<PodFacts> {

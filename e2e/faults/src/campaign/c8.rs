@@ -191,11 +191,11 @@ pub async fn play(stage: &mut Stage, poisons: &[Poison], quiet: Duration) -> Res
         // also after something wrong: the next poison is not to be judged by what this one left
         let kept = poison.path == ["server", "image"];
         let left = if kept { None } else { restored(&mut run, &children).await? };
-        let wrong = wrong.or(left);
-        if let Some(wrong) = wrong {
-            eprintln!("    VIOLATED {poison}: {wrong}");
+        let wrong: Vec<String> = wrong.into_iter().chain(left).collect();
+        if !wrong.is_empty() {
+            eprintln!("    VIOLATED {poison}: {}", wrong.join("; "));
             let again = format!("--poison '{}'", serde_json::to_string(poison)?);
-            tally.wrong.push((again, vec![wrong]));
+            tally.wrong.push((again, wrong));
         }
     }
     let trouble = run.settle(quiet).await.err().map(|e| format!("{e:#}"));
@@ -309,10 +309,9 @@ async fn change(
     }
     tally.answered += 1;
     let wrong = answered(run, plural, "victim").await?;
-    if let Err(error) = take_back(run, plural, &before).await {
-        let wrong = wrong.map(|w| format!("{w}; ")).unwrap_or_default();
-        return Ok(Some(format!("{wrong}I1: {error:#}")));
-    }
+    // with a victim that is still poisoned no other poison can be judged
+    let found = || wrong.as_deref().unwrap_or("nothing wrong");
+    take_back(run, plural, &before).await.with_context(|| format!("{poison}, with {} before", found()))?;
     if wrong.is_some() {
         return Ok(wrong);
     }
@@ -346,7 +345,7 @@ async fn take_back(run: &Run<'_>, plural: &str, spec: &Value) -> Result<()> {
             answer => return answer.map(|_| ()).context("taking the change back"),
         }
     }
-    anyhow::bail!("the change could not be taken back")
+    anyhow::bail!("the change could not be taken back: 20 conflicts in a row")
 }
 
 /// Creates a run with the poison, waits for its end, and deletes it.

@@ -257,15 +257,6 @@ fn gone<T>() -> Result<T, Error> {
 }
 
 impl Proxy {
-    /// The apiserver may have gone away while a request was delayed.
-    fn went_down(&self, call: &Call) -> bool {
-        let mut state = self.state();
-        if state.down {
-            state.refuse(call);
-        }
-        state.down
-    }
-
     async fn handle(&self, request: Request<Incoming>) -> Result<Response<Body>, Error> {
         let call = Call::of(request.method(), request.uri());
         let rule = {
@@ -290,7 +281,8 @@ impl Proxy {
         {
             return Ok(answer);
         }
-        if rule.is_some() && self.went_down(&call) {
+        // the apiserver may have gone away while the request was delayed
+        if rule.is_some() && self.is_down(&call) {
             return gone();
         }
         let address = head.uri.to_string();
