@@ -248,8 +248,8 @@ fn spawn_kinds(
     deployments: Writer<ModelDeployment>,
 ) {
     let caches = &sinks.caches;
-    spawn_kind(tasks, sinks, Kind::Dataset, datasets, &caches.testing, |dataset, seen, caches| {
-        let there = !matches!(seen, Seen::Gone);
+    spawn_kind(tasks, sinks, Kind::Dataset, datasets, &caches.testing, |dataset, became, caches| {
+        let there = !matches!(became, Became::Gone);
         let facts = there.then(|| vitrine_plan::dataset::facts(dataset));
         let not_ready = match &facts {
             Some(Reference::NotReady(why)) => Some(why.as_str()),
@@ -261,14 +261,14 @@ fn spawn_kinds(
         relations::of_run(run, &caches.serving)
     });
     let kind = Kind::ModelDeployment;
-    spawn_kind(tasks, sinks, kind, deployments, &caches.serving, |deployment, seen, caches| {
-        let left = if let Seen::Turned(left) = seen { Some(left) } else { None };
+    spawn_kind(tasks, sinks, kind, deployments, &caches.serving, |deployment, became, caches| {
+        let left = if let Became::Turned(left) = became { Some(left) } else { None };
         relations::of_deployment(deployment, left, &caches.serving)
     });
 }
 
 /// What became of an object.
-enum Seen<'a> {
+enum Became<'a> {
     /// It is there.
     There,
     /// It is there and referred to this name before.
@@ -284,7 +284,7 @@ fn spawn_kind<K>(
     kind: Kind,
     writer: Writer<K>,
     index: &Referring<K>,
-    related: fn(&K, Seen<'_>, &Caches) -> Vec<Target>,
+    related: fn(&K, Became<'_>, &Caches) -> Vec<Target>,
 ) where
     K: Reconciled + Resource<DynamicType = ()>,
 {
@@ -293,12 +293,12 @@ fn spawn_kind<K>(
     let on_change = move |change: Change<'_, K>| match change {
         Change::Put { new: object, .. } => {
             let left = index.put(object);
-            let seen = left.as_deref().map_or(Seen::There, Seen::Turned);
-            sink.queues.push_all(related(object, seen, &sink.caches));
+            let became = left.as_deref().map_or(Became::There, Became::Turned);
+            sink.queues.push_all(related(object, became, &sink.caches));
         }
         Change::Gone(object) => {
             index.remove(object);
-            sink.queues.push_all(related(object, Seen::Gone, &sink.caches));
+            sink.queues.push_all(related(object, Became::Gone, &sink.caches));
         }
         Change::Relisted => {
             index.rebuild();
@@ -323,24 +323,71 @@ fn spawn_child<K>(
     let selector = format!("{}={}", names::LABEL_MANAGED_BY, names::MANAGED_BY);
     let stream = sinks.stream::<K>(Some(&selector));
     let (sink, index) = (sinks.clone(), children.index().clone());
-    let on_change = move |change: Change<'_, K>| match change {
-        Change::Put { new: child, old } => {
-            index.put(child);
-            sink.queues.push_all(relations::of_change(child, old, owner));
+    let on_change = move |change: Change<'_, K>| {
+        child_changed(&change, &index, owner, &sink.queues);
+        // with an index that knows all
+        if matches!(change, Change::Relisted) {
+            sink.wake_everything();
+        }
+    };
+    tasks.spawn(watch::run(resource, stream, writer, sinks.metrics.clone(), on_change, |_| ()));
+}
+
+/// Keeps the index of children, and wakes whose child changed or was one before.
+fn child_changed<K: Resource<DynamicType = ()> + Clone>(
+    change: &Change<'_, K>,
+    index: &Referring<K>,
+    owner: fn(&K) -> Option<Target>,
+    queues: &Queues,
+) {
+    match change {
+        Change::Put { new, old } => {
+            index.put(new);
+            queues.push_all(relations::of_change(*new, *old, owner));
         }
         Change::Gone(child) => {
             index.remove(child);
-            sink.queues.push_all(owner(child));
+            queues.push_all(owner(child));
         }
-        Change::Relisted => {
-            index.rebuild();
-            sink.wake_everything();
-        }
-        Change::Listed => index.rebuild(),
-    };
-    tasks.spawn(watch::run(resource, stream, writer, sinks.metrics.clone(), on_change, |_| ()));
+        Change::Relisted | Change::Listed => index.rebuild(),
+    }
 }
 
 #[cfg(test)]
 #[path = "caches_testing.rs"]
 pub mod testing;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::object;
+    use serde_json::json;
+
+    #[test]
+    fn who_has_a_child_and_who_lost_one_is_woken() {
+        let child = |run: &str| -> ConfigMap {
+            object(
+                json!({"metadata": {"namespace": "a", "name": "c", "ownerReferences": [{"apiVersion": "vitrine.dev/v1",
+                "kind": "TrainingRun", "name": run, "uid": format!("{run}-uid"), "controller": true}]}}),
+            )
+        };
+        let (store, mut writer) = store();
+        let children = Children::new(store);
+        let queues = Queues::default();
+        let mut woken = queues.runs.open().unwrap();
+        let (first, second) = (child("first"), child("second"));
+        writer.apply_watcher_event(&watcher::Event::Apply(second.clone()));
+        let owner: fn(&ConfigMap) -> Option<Target> = |c| relations::of_child(&c.metadata);
+        let mut names = |change| {
+            child_changed(&change, children.index(), owner, &queues);
+            std::iter::from_fn(|| woken.try_recv().ok()).map(|r| r.obj_ref.name).collect::<Vec<_>>()
+        };
+        assert_eq!(names(Change::Put { new: &first, old: None }), ["first"]);
+        assert_eq!(names(Change::Put { new: &second, old: Some(&first) }), ["second", "first"]);
+        assert_eq!(children.owned("a", "second-uid").len(), 1);
+        assert_eq!(names(Change::Gone(&second)), ["second"]);
+        assert_eq!(children.owned("a", "second-uid").len(), 0);
+        assert_eq!(names(Change::Listed), [""; 0]);
+        assert_eq!(children.owned("a", "second-uid").len(), 1, "from what the cache holds");
+    }
+}

@@ -51,16 +51,18 @@ impl Filled {
         self.writers.pods.apply_watcher_event(&Event::Apply(pod));
     }
 
-    /// Puts a config.
+    /// Puts a config, as far as it is kept.
     pub fn config(&mut self, config: &ConfigMap) {
-        self.writers.configs.apply_watcher_event(&Event::Apply(config.clone()));
-        self.caches.configs.index().put(config);
+        let config = config.clone().object().unwrap();
+        self.caches.configs.index().put(&config);
+        self.writers.configs.apply_watcher_event(&Event::Apply(config));
     }
 
-    /// Puts a Service.
+    /// Puts a Service, as far as it is kept.
     pub fn service(&mut self, service: &Service) {
-        self.writers.services.apply_watcher_event(&Event::Apply(service.clone()));
-        self.caches.services.index().put(service);
+        let service = service.clone().object().unwrap();
+        self.caches.services.index().put(&service);
+        self.writers.services.apply_watcher_event(&Event::Apply(service));
     }
 
     /// Puts a Dataset.

@@ -36,7 +36,7 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Children<K> {
     }
 
     /// Children in a namespace whose controller is that owner, or, where none of our kinds is their
-    /// controller, whose label names it; by name. Anybody can write a label: who needs to be sure
+    /// controller, whose label names it (Jobs keep no labels); by name. Anybody can write a label: who needs to be sure
     /// compares the owner reference.
     pub fn labelled(&self, namespace: &str, owner_uid: &str) -> Vec<Arc<K>> {
         self.0.to(namespace, owner_uid)

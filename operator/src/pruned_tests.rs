@@ -29,6 +29,8 @@ fn a_pod() -> Value {
     let mut meta = child_meta("p", "mine");
     meta["resourceVersion"] = json!("7");
     meta["annotations"] = json!({"a": "b"});
+    meta["generateName"] = json!("p-");
+    meta["labels"]["pod-template-hash"] = json!("h");
     meta["deletionTimestamp"] = json!("2026-01-03T00:00:00Z");
     meta["labels"][names::LABEL_MODEL_DIGEST] = json!("01");
     meta["labels"][names::LABEL_COMPONENT] = json!(names::ROLE_SERVE);
@@ -141,11 +143,12 @@ fn facts_of_pods_are_kept_and_the_rest_wakes_nobody() {
     for (pointer, change) in [
         ("/metadata/resourceVersion", json!("8")),
         ("/metadata/annotations/a", json!("c")),
-        ("/status/podIP", json!("10.0.0.3")),
+        ("/metadata/generateName", json!("q-")),
+        ("/metadata/labels/pod-template-hash", json!("i")),
         ("/status/conditions/0/lastProbeTime", json!("2026-01-02T00:00:00Z")),
         ("/status/conditions/3/status", json!("False")),
-        ("/status/containerStatuses/0/restartCount", json!(1)),
-        ("/status/containerStatuses/1/imageID", json!("sha256:1")),
+        // another container's
+        ("/status/containerStatuses/0/state", json!({"waiting": {"reason": "CrashLoopBackOff"}})),
     ] {
         assert!(!wakes::<Pod>(&raw, pointer, change), "{pointer}");
     }
@@ -161,6 +164,31 @@ fn facts_of_pods_are_kept_and_the_rest_wakes_nobody() {
     ] {
         assert!(wakes::<Pod>(&raw, pointer, change), "{pointer}");
     }
+}
+
+#[test]
+fn since_when_a_container_runs_wakes_nobody() {
+    let mut raw = a_pod();
+    raw["status"]["containerStatuses"][1]["state"] = json!({"running": {"startedAt": TIME}});
+    let pointer = "/status/containerStatuses/1/state/running/startedAt";
+    assert!(!wakes::<Pod>(&raw, pointer, json!("2026-01-02T00:00:00Z")));
+}
+
+#[test]
+fn what_is_compared_with_what_should_be_is_kept_whole() {
+    let config: ConfigMap =
+        object(json!({"metadata": child_meta("c", "mine"), "data": {"a": "b"}, "immutable": true}));
+    let (kept, labels) = (pruned(&config), config.metadata.labels.clone());
+    assert_eq!((kept.data, kept.immutable, kept.metadata.labels), (config.data, Some(true), labels));
+    let raw = json!({
+        "metadata": child_meta("s", "mine"),
+        "spec": {"clusterIP": "None", "ports": [{"port": 80}], "selector": {"a": "b"}},
+        "status": {"loadBalancer": {}},
+    });
+    let service: Service = object(raw.clone());
+    let kept = pruned(&service);
+    assert_eq!((kept.spec, kept.metadata.labels), (service.spec, service.metadata.labels));
+    assert!(!wakes::<Service>(&raw, "/status/loadBalancer", json!({"ingress": [{"ip": "10.0.0.1"}]})));
 }
 
 #[test]
@@ -223,7 +251,6 @@ fn facts_of_jobs_are_kept_and_the_rest_wakes_nobody() {
     for (pointer, change) in [
         ("/metadata/labels", json!({})),
         ("/metadata/annotations/other", json!("p")),
-        ("/status/ready", json!(1)),
         ("/status/conditions/0/status", json!("False")),
         ("/status/conditions/1/lastProbeTime", json!("2026-01-02T00:00:00Z")),
     ] {

@@ -124,13 +124,37 @@ fn a_child_wakes_its_controller_and_nobody_else() {
     assert_eq!(of_child(&meta("vitrine.dev/v1alpha1", true)), Some(Target::TrainingRun(at("r"))));
     assert_eq!(of_child(&meta("vitrine.dev/v1alpha1", false)), None);
     assert_eq!(of_child(&meta("example.com/v1", true)), None);
-    let owner: fn(&ObjectMeta) -> Option<Target> = of_child;
-    let (ours, lost) = (meta("vitrine.dev/v1alpha1", true), meta("example.com/v1", true));
-    let run = [Target::TrainingRun(at("r"))];
-    assert_eq!(of_change(&ours, None, owner), run);
-    assert_eq!(of_change(&ours, Some(&ours), owner), run);
-    assert_eq!(of_change(&lost, Some(&ours), owner), run, "who lost a child has to know");
-    assert_eq!(of_change(&lost, Some(&lost), owner), []);
+}
+
+#[test]
+fn a_child_that_changes_hands_wakes_both_owners() {
+    let of = |run: Option<&str>| -> ObjectMeta {
+        let owners: Vec<_> = run
+            .into_iter()
+            .map(|name| {
+                json!({"apiVersion": "vitrine.dev/v1alpha1",
+            "kind": "TrainingRun", "name": name, "uid": "u", "controller": true})
+            })
+            .collect();
+        object(json!({"namespace": "a", "name": "c", "ownerReferences": owners}))
+    };
+    let woken = |new: Option<&str>, old: Option<Option<&str>>| -> Vec<String> {
+        let old = old.map(of);
+        let owner: fn(&ObjectMeta) -> Option<Target> = of_child;
+        let targets = of_change(&of(new), old.as_ref(), owner);
+        targets
+            .into_iter()
+            .map(|target| match target {
+                Target::TrainingRun(run) => run.name,
+                other => format!("{other:?}"),
+            })
+            .collect()
+    };
+    assert_eq!(woken(Some("r"), None), ["r"], "new");
+    assert_eq!(woken(Some("r"), Some(Some("r"))), ["r"], "changed");
+    assert_eq!(woken(None, Some(Some("r"))), ["r"], "lost");
+    assert_eq!(woken(Some("s"), Some(Some("r"))), ["s", "r"], "moved");
+    assert_eq!(woken(None, Some(None)), [""; 0]);
 }
 
 #[test]

@@ -109,7 +109,7 @@ async fn what_an_autoscaler_measures_wakes_nobody() {
         .unwrap()
     };
     let (reader, writer) = store::<HorizontalPodAutoscaler>();
-    let mut puts = 0;
+    let mut puts = Vec::new();
     let events = [
         autoscaler("1", 1, 10, "True"),
         autoscaler("2", 1, 20, "True"),
@@ -118,15 +118,20 @@ async fn what_an_autoscaler_measures_wakes_nobody() {
         autoscaler("5", 2, 20, "False"),
     ];
     let events = stream::iter(events.map(|a| Ok(Event::Apply(a))));
-    run(
-        "h",
-        events,
-        writer,
-        Metrics::default(),
-        |c| puts += i32::from(matches!(c, Change::Put { .. })),
-        |_| (),
-    )
-    .await;
-    assert_eq!(puts, 3);
+    let said = |a: &HorizontalPodAutoscaler| {
+        let status = a.status.as_ref().unwrap();
+        format!("{} {}", status.desired_replicas, status.conditions.as_ref().unwrap()[0].status)
+    };
+    let on_change = |change: Change<'_, HorizontalPodAutoscaler>| {
+        let Change::Put { new, old } = change else { return };
+        puts.push((old.map(said), said(new)));
+    };
+    run("h", events, writer, Metrics::default(), on_change, |_| ()).await;
+    let [first, second, third] = ["1 True", "2 True", "2 False"].map(str::to_owned);
+    assert_eq!(
+        puts,
+        [(None, first.clone()), (Some(first), second.clone()), (Some(second), third)],
+        "with the form before"
+    );
     assert_eq!(reader.state().len(), 1);
 }

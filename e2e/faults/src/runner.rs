@@ -1,6 +1,6 @@
 //! Runs many cases on a few rigs at once and reports what was found.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -306,11 +306,14 @@ pub async fn again(plan: &Plan, case: &Case) -> Result<Report> {
     })
 }
 
-/// Findings by invariant, for a summary.
+/// How many findings violate each invariant, for a summary.
 pub fn by_invariant(report: &Report) -> BTreeMap<String, usize> {
     let mut all = BTreeMap::new();
-    for line in report.findings.iter().flat_map(|(_, seen)| seen) {
-        *all.entry(line.split(':').next().unwrap_or_default().to_owned()).or_default() += 1;
+    for (_, seen) in &report.findings {
+        let violated: BTreeSet<&str> = seen.iter().filter_map(|line| line.split(':').next()).collect();
+        for invariant in violated {
+            *all.entry(invariant.to_owned()).or_default() += 1;
+        }
     }
     all
 }

@@ -49,6 +49,8 @@ pub struct Tally {
     pub unchanged: usize,
     /// What must not be.
     pub wrong: Vec<(String, Vec<String>)>,
+    /// A poison could not be taken back: those after it were not tried.
+    pub stopped: bool,
 }
 
 /// All poisons that the published schemas give.
@@ -197,6 +199,10 @@ pub async fn play(stage: &mut Stage, poisons: &[Poison], quiet: Duration) -> Res
             let again = format!("--poison '{}'", serde_json::to_string(poison)?);
             tally.wrong.push((again, wrong));
         }
+        if tally.stopped {
+            run.end().await?;
+            return Ok(tally);
+        }
     }
     let trouble = run.settle(quiet).await.err().map(|e| format!("{e:#}"));
     let after = bystanders(&run).await?;
@@ -309,9 +315,12 @@ async fn change(
     }
     tally.answered += 1;
     let wrong = answered(run, plural, "victim").await?;
-    // with a victim that is still poisoned no other poison can be judged
-    let found = || wrong.as_deref().unwrap_or("nothing wrong");
-    take_back(run, plural, &before).await.with_context(|| format!("{poison}, with {} before", found()))?;
+    if let Err(error) = take_back(run, plural, &before).await {
+        // with a victim that is still poisoned no other poison can be judged
+        tally.stopped = true;
+        let wrong = wrong.map(|w| format!("{w}; ")).unwrap_or_default();
+        return Ok(Some(format!("{wrong}I1: {error:#}; the campaign stops here")));
+    }
     if wrong.is_some() {
         return Ok(wrong);
     }
