@@ -1,6 +1,7 @@
 //! Events: a short story of transitions where users look for it. Best effort; an event that cannot
 //! be written never fails a reconcile.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,17 +21,25 @@ const MAX_NOTE: usize = 1024;
 /// Longest time for one event: the rest of the reconcile does not wait for it any longer.
 const LIMIT: Duration = Duration::from_secs(2);
 
-/// Events after which a recorder is replaced. It remembers each for minutes, to count repeats, and looks
+/// Events after which all recorders are replaced. One remembers each for minutes, to count repeats, and looks
 /// through all of them at each new one.
 const REMEMBERED: usize = 256;
 
-/// Writes events; repeats of the same kind become one event with a count.
+/// Writes events; repeats with the same words become one event with a count.
 #[derive(Clone)]
 pub struct Events {
     client: Client,
     reporter: Reporter,
-    recorder: Arc<Mutex<(Recorder, usize)>>,
+    recorders: Arc<Mutex<Recorders>>,
     metrics: Metrics,
+}
+
+/// One recorder for each note: kube's recorder takes two events for the same whatever their notes say, and
+/// keeps the first one's. "Version 1 was rolled out" would be all that is ever told of version 2.
+#[derive(Default)]
+struct Recorders {
+    by_note: HashMap<String, Recorder>,
+    written: usize,
 }
 
 impl std::fmt::Debug for Events {
@@ -43,19 +52,18 @@ impl Events {
     /// A writer; `instance` is the name of this pod.
     pub fn new(client: Client, instance: String, metrics: Metrics) -> Self {
         let reporter = Reporter { controller: names::REPORTER.to_owned(), instance: Some(instance) };
-        let recorder = Arc::new(Mutex::new((Recorder::new(client.clone(), reporter.clone()), 0)));
-        Self { client, reporter, recorder, metrics }
+        Self { client, reporter, recorders: Arc::default(), metrics }
     }
 
     /// The recorder for the next event.
-    fn recorder(&self) -> Recorder {
-        let mut held = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
-        let (recorder, written) = &mut *held;
-        if *written == REMEMBERED {
-            (*recorder, *written) = (Recorder::new(self.client.clone(), self.reporter.clone()), 0);
+    fn recorder(&self, note: &str) -> Recorder {
+        let mut held = self.recorders.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.written == REMEMBERED {
+            *held = Recorders::default();
         }
-        *written += 1;
-        recorder.clone()
+        held.written += 1;
+        let new = || Recorder::new(self.client.clone(), self.reporter.clone());
+        held.by_note.entry(note.to_owned()).or_insert_with(new).clone()
     }
 
     /// Writes one event about an object.
@@ -64,14 +72,16 @@ impl Events {
             EventType::Normal => KubeEventType::Normal,
             EventType::Warning => KubeEventType::Warning,
         };
+        let note = clip(&event.message, MAX_NOTE);
+        let recorder = self.recorder(note);
         let event = KubeEvent {
             type_,
             reason: event.reason.as_str().to_owned(),
-            note: Some(clip(&event.message, MAX_NOTE).to_owned()),
+            note: Some(note.to_owned()),
             action: event.action.to_owned(),
             secondary: None,
         };
-        let error = match timeout(LIMIT, self.recorder().publish(&event, regarding)).await {
+        let error = match timeout(LIMIT, recorder.publish(&event, regarding)).await {
             Ok(Ok(())) => return,
             Ok(Err(error)) => brief(&error),
             Err(_) => format!("no answer within {} s", LIMIT.as_secs()),
@@ -116,6 +126,22 @@ mod tests {
         }
         events.publish(&regarding("first"), &event("Test")).await;
         assert_eq!(verbs(server.log()).last().map(String::as_str), Some("POST"));
+    }
+
+    #[tokio::test]
+    async fn other_words_are_another_event() {
+        let server = Server::new(|request| {
+            let object = json!({"metadata": {"name": "e", "namespace": "a"}});
+            if request.method == "POST" { (201, object) } else { (200, object) }
+        });
+        let events = Events::new(server.client(), "pod".into(), Metrics::default());
+        let says = |message: &str| Event { message: message.into(), ..event("Test") };
+        for message in ["version 1", "version 2", "version 2", "version 1"] {
+            events.publish(&regarding("d"), &says(message)).await;
+        }
+        let methods: Vec<_> =
+            server.log().iter().map(|line| line.split(' ').next().unwrap_or_default().to_owned()).collect();
+        assert_eq!(methods, ["POST", "POST", "PATCH", "PATCH"]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -71,6 +71,10 @@ struct Cli {
 async fn main() -> Result<()> {
     let cli = Cli::parse();
     vitrine_faults::install_tls()?;
+    let known: Vec<_> = workload::all().into_iter().map(|w| w.name).collect();
+    if let Some(unknown) = cli.workload.iter().find(|name| !known.contains(&name.as_str())) {
+        bail!("there is no workload {unknown}; there are {}", known.join(", "));
+    }
     let plan = Plan {
         programs: Programs { kube: cli.kube, operator: cli.operator, chart: cli.chart },
         jobs: cli.jobs,

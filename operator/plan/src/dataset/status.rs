@@ -74,9 +74,10 @@ pub fn of_active(seen: &DatasetObserved, attempt: &Attempt, subject: &Subject) -
             Reason::Ingesting,
             format!("pod {} has ended: its snapshot is being recorded", pod.name),
         ),
-        (None, Some(pod)) if pod.phase == "Failed" => {
-            Phase::Working(Reason::Ingesting, format!("Job {name} tries again after pod {} failed", pod.name))
-        }
+        (None, Some(pod)) if pod.phase == "Failed" => Phase::Working(
+            Reason::Ingesting,
+            format!("pod {} failed: Job {name} decides whether to try again", pod.name),
+        ),
         _ if seen.job.as_ref().is_some_and(|j| j.suspended) => {
             Phase::Working(Reason::Queued, format!("Job {name} is suspended until its queue admits it"))
         }

@@ -108,7 +108,7 @@ pub fn of_active(
             (Reason::Training, format!("pod {} has ended: its model is being registered", pod.name))
         }
         (None, Some(pod)) if pod.phase == "Failed" => {
-            (Reason::Training, format!("Job {name} tries again after pod {} failed", pod.name))
+            (Reason::Training, format!("pod {} failed: Job {name} decides whether to try again", pod.name))
         }
         // the words of its creation, so that nothing is written while nothing happens
         _ => (Reason::Queued, about_to_start(attempt)),
