@@ -107,41 +107,42 @@ mod tests {
         ObjectReference { namespace: Some("a".into()), name: Some(name.into()), ..ObjectReference::default() }
     }
 
-    #[tokio::test]
-    async fn a_repeat_is_counted_and_what_was_long_ago_is_forgotten() {
+    /// A server that takes every event, and who writes to it.
+    fn writer() -> (Server, Events) {
         let server = Server::new(|request| {
             let object = json!({"metadata": {"name": "e", "namespace": "a"}});
             if request.method == "POST" { (201, object) } else { (200, object) }
         });
         let events = Events::new(server.client(), "pod".into(), Metrics::default());
+        (server, events)
+    }
+
+    fn methods(server: &Server) -> Vec<String> {
+        server.log().iter().map(|line| line.split(' ').next().unwrap_or_default().to_owned()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_repeat_is_counted_and_what_was_long_ago_is_forgotten() {
+        let (server, events) = writer();
         for _ in 0..2 {
             events.publish(&regarding("first"), &event("Test")).await;
         }
-        let verbs = |log: Vec<String>| -> Vec<String> {
-            log.iter().map(|line| line.split(' ').next().unwrap_or_default().to_owned()).collect()
-        };
-        assert_eq!(verbs(server.log()), ["POST", "PATCH"]);
+        assert_eq!(methods(&server), ["POST", "PATCH"]);
         for n in 2..REMEMBERED {
             events.publish(&regarding(&n.to_string()), &event("Test")).await;
         }
         events.publish(&regarding("first"), &event("Test")).await;
-        assert_eq!(verbs(server.log()).last().map(String::as_str), Some("POST"));
+        assert_eq!(methods(&server).last().map(String::as_str), Some("POST"));
     }
 
     #[tokio::test]
     async fn other_words_are_another_event() {
-        let server = Server::new(|request| {
-            let object = json!({"metadata": {"name": "e", "namespace": "a"}});
-            if request.method == "POST" { (201, object) } else { (200, object) }
-        });
-        let events = Events::new(server.client(), "pod".into(), Metrics::default());
+        let (server, events) = writer();
         let says = |message: &str| Event { message: message.into(), ..event("Test") };
         for message in ["version 1", "version 2", "version 2", "version 1"] {
             events.publish(&regarding("d"), &says(message)).await;
         }
-        let methods: Vec<_> =
-            server.log().iter().map(|line| line.split(' ').next().unwrap_or_default().to_owned()).collect();
-        assert_eq!(methods, ["POST", "POST", "PATCH", "PATCH"]);
+        assert_eq!(methods(&server), ["POST", "POST", "PATCH", "PATCH"]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -85,6 +85,7 @@ fn pod(pod: &mut Pod) {
     let Some(status) = &mut pod.status else { return };
     status.conditions = status.conditions.take().map(|conditions| {
         let mut kept: Vec<_> = conditions.into_iter().filter_map(condition).collect();
+        // collected in place: the room of those that went is still there
         kept.shrink_to_fit();
         kept
     });

@@ -1,8 +1,9 @@
 //! Jobs and pods as far as anybody here reads them: what the caches hold and what the watches decode.
 //!
 //! The API's own types have room for every field of a pod's template: 2.5 kB an object although all of it is
-//! empty, 50 MB with ten thousand Jobs and their pods. A field that a decision needs is added here first. Objects that are compared with what they should be (Deployments, Services,
-//! ConfigMaps, autoscalers) are not read in part: a field that is not known cannot be seen to differ.
+//! empty, 50 MB with ten thousand Jobs and their pods. A field that a decision needs is added here first.
+//! Objects that are compared with what they should be (Deployments, Services, ConfigMaps, autoscalers) are
+//! not read in part: a field that is not known cannot be seen to differ.
 
 use k8s_openapi::api::batch::v1 as batch;
 use k8s_openapi::api::core::v1::{self as core, ContainerState};
