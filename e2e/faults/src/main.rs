@@ -44,6 +44,9 @@ struct Cli {
     /// Only this workload; may be given several times.
     #[arg(long)]
     workload: Vec<String>,
+    /// Only cases of C1, C2 and C3 that are printed with this text in them.
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
     /// Runs one case again, as a finding printed it.
     #[arg(long, value_name = "JSON")]
     repro: Option<String>,
@@ -65,6 +68,9 @@ struct Cli {
     /// The chart.
     #[arg(long, env = "VITRINE_FAULTS_CHART")]
     chart: PathBuf,
+    /// Keeps the audit logs of all rigs in this folder; what else is in it stays.
+    #[arg(long, value_name = "FOLDER")]
+    audit: Option<PathBuf>,
 }
 
 #[tokio::main]
@@ -76,12 +82,13 @@ async fn main() -> Result<()> {
         bail!("there is no workload {unknown}; there are {}", known.join(", "));
     }
     let plan = Plan {
-        programs: Programs { kube: cli.kube, operator: cli.operator, chart: cli.chart },
+        programs: Programs { kube: cli.kube, operator: cli.operator, chart: cli.chart, audit: cli.audit },
         jobs: cli.jobs,
         sample: cli.sample,
         seed: cli.seed,
         quiet: Duration::from_secs_f64(cli.quiet),
-        only: cli.workload,
+        workloads: cli.workload,
+        only: cli.only,
         stop_after: cli.stop_after,
     };
     let report = tokio::select! {

@@ -36,7 +36,7 @@ const START: Duration = Duration::from_mins(1);
 const AUDIT: &str = r#"{"apiVersion":"audit.k8s.io/v1","kind":"Policy","omitManagedFields":true,"omitStages":["RequestReceived","ResponseStarted"],
 "rules":[{"level":"None","users":["system:apiserver","rig-manager"]},{"level":"None","users":["rig-admin"]},{"level":"Metadata"}]}"#;
 
-/// Where the programs are.
+/// Where the programs are, and what is kept of them.
 #[derive(Clone, Debug)]
 pub struct Programs {
     /// Folder with etcd, kube-apiserver, kube-controller-manager and helm.
@@ -45,6 +45,8 @@ pub struct Programs {
     pub operator: PathBuf,
     /// The chart, for the operator's rights.
     pub chart: PathBuf,
+    /// Folder in which each rig leaves its audit log; it goes with the rig if absent.
+    pub audit: Option<PathBuf>,
 }
 
 /// A cluster without nodes.
@@ -59,6 +61,8 @@ pub struct Rig {
     pub ca: String,
     /// Token of the operator's service account.
     pub token: String,
+    /// The apiserver's audit log.
+    pub audit: PathBuf,
     _parts: Vec<Process>,
 }
 
@@ -114,8 +118,12 @@ impl Rig {
         }
         let (etcd, peer, api) = (free_port()?, free_port()?, free_port()?);
         let url = format!("https://127.0.0.1:{api}");
+        let audit = match &programs.audit {
+            Some(folder) => folder.join(format!("audit-{api}.log")),
+            None => root.join("audit.log"),
+        };
         let mut parts = vec![start_etcd(programs, root, etcd, peer)?];
-        parts.push(start_apiserver(programs, root, etcd, api)?);
+        parts.push(start_apiserver(programs, root, &audit, etcd, api)?);
         let admin = client(&url, &pki.ca, Some(ADMIN))?;
         wait("the apiserver", || async {
             let request = http::Request::get("/readyz").body(Vec::new())?;
@@ -126,22 +134,18 @@ impl Rig {
         install_definitions(&admin).await?;
         parts.push(start_manager(programs, root, &url)?);
         let token = install_operator(&admin, programs).await?;
-        Ok(Self { admin, url, ca: pki.ca, token, dir, _parts: parts })
-    }
-
-    fn audit_path(&self) -> PathBuf {
-        self.dir.path().join("audit.log")
+        Ok(Self { admin, url, ca: pki.ca, token, dir, audit, _parts: parts })
     }
 
     /// Length of the audit log.
     pub fn audit_length(&self) -> u64 {
-        std::fs::metadata(self.audit_path()).map(|m| m.len()).unwrap_or_default()
+        std::fs::metadata(&self.audit).map(|m| m.len()).unwrap_or_default()
     }
 
     /// What the operator asked for without a right to it, in the audit log from a length on. Refusals by
     /// admission (a quota, a namespace that goes) are none: there the request was authorized.
     pub fn forbidden(&self, from: u64) -> Result<Vec<String>> {
-        let mut file = File::open(self.audit_path()).context("the audit log")?;
+        let mut file = File::open(&self.audit).context("the audit log")?;
         file.seek(SeekFrom::Start(from))?;
         let mut found = Vec::new();
         for line in BufReader::new(file).lines() {
@@ -238,7 +242,7 @@ fn start_etcd(programs: &Programs, root: &Path, port: u16, peer: u16) -> Result<
     Process::start(&programs.kube.join("etcd"), &args, &[], &root.join("etcd.log"))
 }
 
-fn start_apiserver(programs: &Programs, root: &Path, etcd: u16, port: u16) -> Result<Process> {
+fn start_apiserver(programs: &Programs, root: &Path, audit: &Path, etcd: u16, port: u16) -> Result<Process> {
     let file = |name: &str| root.join(name).display().to_string();
     let args = [
         "--bind-address=127.0.0.1".to_owned(),
@@ -254,7 +258,7 @@ fn start_apiserver(programs: &Programs, root: &Path, etcd: u16, port: u16) -> Re
         format!("--service-account-key-file={}", file("sa.pub")),
         format!("--service-account-signing-key-file={}", file("sa.key")),
         format!("--audit-policy-file={}", file("audit.json")),
-        format!("--audit-log-path={}", file("audit.log")),
+        format!("--audit-log-path={}", audit.display()),
         "--audit-log-maxsize=2000".to_owned(),
         "--profiling=false".to_owned(),
     ];

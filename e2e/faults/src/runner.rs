@@ -23,14 +23,16 @@ pub struct Plan {
     pub programs: Programs,
     /// Rigs at once.
     pub jobs: usize,
-    /// At most so many cases, of at most [`Plan::workloads`] workloads; all if absent.
+    /// At most so many cases, of at most three workloads; all if absent.
     pub sample: Option<usize>,
     /// Chooses the sample.
     pub seed: u64,
     /// How long nothing may be written at the end of a run.
     pub quiet: Duration,
     /// Only these workloads.
-    pub only: Vec<String>,
+    pub workloads: Vec<String>,
+    /// Only cases that are printed with this text in them.
+    pub only: Option<String>,
     /// Ends a campaign after so many cases with violations.
     pub stop_after: usize,
 }
@@ -81,6 +83,9 @@ pub async fn campaign(plan: &Plan, campaign: Campaign) -> Result<Report> {
     let learnt = Arc::new(learn(plan, campaign, &mut stages).await?);
     let mut cases: Vec<(usize, Case)> =
         learnt.iter().enumerate().flat_map(|(i, l)| l.cases.iter().map(move |c| (i, c.clone()))).collect();
+    if let Some(text) = &plan.only {
+        cases.retain(|(_, case)| case.to_string().contains(text));
+    }
     eprintln!("{}: {} cases in {} workloads", campaign.name(), cases.len(), learnt.len());
     let mut random = fastrand::Rng::with_seed(plan.seed);
     random.shuffle(&mut cases);
@@ -103,9 +108,11 @@ async fn learn(plan: &Plan, campaign: Campaign, stages: &mut [Stage]) -> Result<
     let mut random = fastrand::Rng::with_seed(plan.seed);
     let mut all: Vec<Workload> = workload::all()
         .into_iter()
-        .filter(|w| campaign.uses(w) && (plan.only.is_empty() || plan.only.iter().any(|o| o == w.name)))
+        .filter(|w| {
+            campaign.uses(w) && (plan.workloads.is_empty() || plan.workloads.iter().any(|o| o == w.name))
+        })
         .collect();
-    if plan.sample.is_some() && plan.only.is_empty() {
+    if plan.sample.is_some() && plan.workloads.is_empty() {
         random.shuffle(&mut all);
         all.truncate(3);
     }
@@ -126,7 +133,7 @@ async fn learn(plan: &Plan, campaign: Campaign, stages: &mut [Stage]) -> Result<
     let mut learnt: Vec<Learnt> = learnt.into_iter().flatten().collect();
     let in_registry = learnt.iter().flat_map(|l| &l.cases).any(|c| c.faults.failpoint.is_some());
     anyhow::ensure!(
-        campaign != Campaign::C1 || in_registry || !plan.only.is_empty(),
+        campaign != Campaign::C1 || in_registry || !plan.workloads.is_empty(),
         "no failpoint was passed: is {} built without them?",
         plan.programs.operator.display()
     );

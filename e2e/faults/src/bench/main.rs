@@ -71,8 +71,12 @@ enum Gate {
 async fn main() -> Result<()> {
     let cli = Cli::parse();
     vitrine_faults::install_tls()?;
-    let programs =
-        Programs { kube: cli.kube.clone(), operator: cli.operator.clone(), chart: cli.chart.clone() };
+    let programs = Programs {
+        kube: cli.kube.clone(),
+        operator: cli.operator.clone(),
+        chart: cli.chart.clone(),
+        audit: None,
+    };
     let mut scales = Vec::new();
     for n in &cli.n {
         let mut runs = Vec::new();
@@ -129,7 +133,7 @@ async fn measure(cli: &Cli, programs: &Programs, n: usize) -> Result<Sheet> {
         crowd: Crowd::new(rig.admin.clone()),
         completer,
         subject: Subject::new(&rig, programs)?,
-        audit: Audit::new(rig.dir.path().join("audit.log")),
+        audit: Audit::new(rig.audit.clone()),
         sheet: Sheet::default(),
         rig: &rig,
         n,
