@@ -29,7 +29,8 @@ use runner::{Plan, Report};
 struct Cli {
     /// Which campaign.
     campaign: Campaign,
-    /// At most so many cases, chosen by the seed; all if absent.
+    /// Ends after so many cases in which the fault happened, chosen by the seed; all if absent. C4 and C8:
+    /// at most so many cases.
     #[arg(long)]
     sample: Option<usize>,
     /// Chooses the sample.

@@ -23,7 +23,7 @@ pub struct Plan {
     pub programs: Programs,
     /// Rigs at once.
     pub jobs: usize,
-    /// At most so many cases, of at most three workloads; all if absent.
+    /// Ends after so many cases in which the fault happened, of three workloads; all if absent.
     pub sample: Option<usize>,
     /// Chooses the sample.
     pub seed: u64,
@@ -69,6 +69,10 @@ impl Report {
     }
 }
 
+/// Cases of a sample that are tried at most for each one in which the fault shall happen: in six of ten
+/// cases of C2 a watch has nothing to hold back at that moment.
+const TRIED: usize = 5;
+
 /// A learnt workload.
 struct Learnt {
     workload: Workload,
@@ -89,8 +93,10 @@ pub async fn campaign(plan: &Plan, campaign: Campaign) -> Result<Report> {
     eprintln!("{}: {} cases in {} workloads", campaign.name(), cases.len(), learnt.len());
     let mut random = fastrand::Rng::with_seed(plan.seed);
     random.shuffle(&mut cases);
-    cases.truncate(plan.sample.unwrap_or(usize::MAX));
-    let total = cases.len();
+    cases.truncate(plan.sample.map_or(usize::MAX, |wanted| wanted * TRIED));
+    // they are taken from the end, and a smaller sample shall be the beginning of a larger one
+    cases.reverse();
+    let total = plan.sample.unwrap_or(usize::MAX).min(cases.len());
     let queue = Arc::new(Mutex::new(cases));
     let report = Arc::new(Mutex::new(Report { campaign: campaign.name().to_owned(), ..Report::default() }));
     let mut workers = Vec::new();
@@ -162,6 +168,12 @@ fn take<T>(queue: &Mutex<Vec<T>>) -> Option<T> {
     queue.lock().unwrap_or_else(PoisonError::into_inner).pop()
 }
 
+/// The next case of a campaign; none when the fault has happened in enough of them.
+fn next(queue: &Mutex<Vec<(usize, Case)>>, report: &Mutex<Report>, wanted: usize) -> Option<(usize, Case)> {
+    let enough = report.lock().unwrap_or_else(PoisonError::into_inner).injected >= wanted;
+    if enough { None } else { take(queue) }
+}
+
 async fn work(
     mut stage: Stage,
     plan: Plan,
@@ -170,7 +182,7 @@ async fn work(
     report: Arc<Mutex<Report>>,
     total: usize,
 ) -> Result<()> {
-    while let Some((i, case)) = take(&queue) {
+    while let Some((i, case)) = next(&queue, &report, total) {
         let of = &learnt[i];
         let outcome = run(&mut stage, &of.workload, &case.faults, Some(&of.reference), plan.quiet).await?;
         let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
@@ -179,7 +191,8 @@ async fn work(
         report.restarts += outcome.starts.saturating_sub(1);
         let verdict = if outcome.violations.is_empty() { "ok" } else { "VIOLATED" };
         let missed = if outcome.happened { "" } else { " (the fault did not happen)" };
-        eprintln!("[{}/{total}] {verdict} {case}{missed}, {:.1} s", report.runs, outcome.took.as_secs_f64());
+        let (runs, took) = (report.runs, outcome.took.as_secs_f64());
+        eprintln!("[{runs}: {}/{total}] {verdict} {case}{missed}, {took:.1} s", report.injected);
         if !outcome.violations.is_empty() {
             let seen: Vec<String> = outcome.violations.iter().map(ToString::to_string).collect();
             let repro = serde_json::to_string(&case)?;
