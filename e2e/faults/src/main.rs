@@ -45,9 +45,9 @@ struct Cli {
     /// Only this workload; may be given several times.
     #[arg(long)]
     workload: Vec<String>,
-    /// Only cases of C1, C2 and C3 that are printed with this text in them.
+    /// Cases of C1, C2 and C3 that are printed with this text in them come first in a sample.
     #[arg(long, value_name = "TEXT")]
-    only: Option<String>,
+    first: Option<String>,
     /// Runs one case again, as a finding printed it.
     #[arg(long, value_name = "JSON")]
     repro: Option<String>,
@@ -89,7 +89,7 @@ async fn main() -> Result<()> {
         seed: cli.seed,
         quiet: Duration::from_secs_f64(cli.quiet),
         workloads: cli.workload,
-        only: cli.only,
+        first: cli.first,
         stop_after: cli.stop_after,
     };
     let report = tokio::select! {

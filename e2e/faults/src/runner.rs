@@ -31,8 +31,8 @@ pub struct Plan {
     pub quiet: Duration,
     /// Only these workloads.
     pub workloads: Vec<String>,
-    /// Only cases that are printed with this text in them.
-    pub only: Option<String>,
+    /// Cases that are printed with this text in them come first.
+    pub first: Option<String>,
     /// Ends a campaign after so many cases with violations.
     pub stop_after: usize,
 }
@@ -87,12 +87,16 @@ pub async fn campaign(plan: &Plan, campaign: Campaign) -> Result<Report> {
     let learnt = Arc::new(learn(plan, campaign, &mut stages).await?);
     let mut cases: Vec<(usize, Case)> =
         learnt.iter().enumerate().flat_map(|(i, l)| l.cases.iter().map(move |c| (i, c.clone()))).collect();
-    if let Some(text) = &plan.only {
-        cases.retain(|(_, case)| case.to_string().contains(text));
-    }
     eprintln!("{}: {} cases in {} workloads", campaign.name(), cases.len(), learnt.len());
     let mut random = fastrand::Rng::with_seed(plan.seed);
     random.shuffle(&mut cases);
+    if let Some(text) = &plan.first {
+        anyhow::ensure!(
+            cases.iter().any(|(_, c)| c.to_string().contains(text)),
+            "no case has {text:?} in it"
+        );
+        cases.sort_by_key(|(_, case)| !case.to_string().contains(text));
+    }
     cases.truncate(plan.sample.map_or(usize::MAX, |wanted| wanted * TRIED));
     // they are taken from the end, and a smaller sample shall be the beginning of a larger one
     cases.reverse();
