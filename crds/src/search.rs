@@ -43,7 +43,7 @@ fn default_features() -> Vec<FeatureSet> {
 }
 
 fn default_candidates() -> Vec<Candidate> {
-    vec![Candidate { linear_svm: Some(Penalty { c: vec![0.3, 1.0, 3.0] }), logistic_regression: None }]
+    vec![Candidate { linear_svm: Some(Penalty { c: vec![0.3, 1.0, 3.0] }), ..Candidate::default() }]
 }
 
 /// One way to turn a row into numbers.
@@ -65,9 +65,17 @@ pub struct TextFeatures {
     /// Word n-grams. Default: words and pairs of words, the most frequent 100000.
     #[serde(default)]
     pub word: WordNgrams,
+    /// Character n-grams within words, as a block of features beside the words: they see parts of words,
+    /// endings and misspellings, and take several times as long to train on. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub char: Option<CharNgrams>,
     /// Words that are left out. Default: None.
     #[serde(default)]
     pub stop_words: StopWords,
+    /// Language whose endings are cut off words (Snowball), so that `chaises` is `chaise`. Default: None.
+    // not written where it is None: a spec from before there were stems keeps its hash
+    #[serde(default, skip_serializing_if = "Stemming::is_none")]
+    pub stemming: Stemming,
     /// Fold accents (`été` becomes `ete`). Default: true.
     #[serde(default = "default_true")]
     pub strip_accents: bool,
@@ -81,7 +89,9 @@ impl Default for TextFeatures {
         Self {
             weighting: Weighting::default(),
             word: WordNgrams::default(),
+            char: None,
             stop_words: StopWords::default(),
+            stemming: Stemming::None,
             strip_accents: true,
             sublinear_tf: true,
         }
@@ -110,6 +120,98 @@ pub enum StopWords {
     None,
     /// The French list of the trainer.
     French,
+}
+
+/// Language whose endings are cut off words.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Stemming {
+    /// Words stay as they are.
+    #[default]
+    None,
+    /// French.
+    French,
+    /// English.
+    English,
+    /// German.
+    German,
+    /// Italian.
+    Italian,
+    /// Spanish.
+    Spanish,
+    /// Portuguese.
+    Portuguese,
+    /// Dutch.
+    Dutch,
+}
+
+impl Stemming {
+    /// The name users write; none where words stay as they are.
+    pub fn language(self) -> Option<&'static str> {
+        match self {
+            Self::None => None,
+            Self::French => Some("French"),
+            Self::English => Some("English"),
+            Self::German => Some("German"),
+            Self::Italian => Some("Italian"),
+            Self::Spanish => Some("Spanish"),
+            Self::Portuguese => Some("Portuguese"),
+            Self::Dutch => Some("Dutch"),
+        }
+    }
+
+    #[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+    fn is_none(&self) -> bool {
+        *self == Self::None
+    }
+}
+
+/// Character n-grams within words, scikit-learn's `char_wb`.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CharNgrams {
+    /// Shortest and longest n-gram in characters. Default: [2, 5].
+    #[serde(default = "default_char_ngrams")]
+    #[schemars(length(min = 2, max = 2), inner(range(min = 1, max = 8)))]
+    #[x_kube(validation = Rule::new("self[0] <= self[1]").message("char.ngramRange must be [shortest, longest], such as [2, 5]: the first number may not exceed the second"))]
+    pub ngram_range: Vec<i32>,
+    /// Keep the most frequent terms only. Default: 100000.
+    #[serde(default = "default_max_features")]
+    #[schemars(range(min = 1, max = 5_000_000))]
+    pub max_features: i64,
+    /// Drop terms that fewer rows than this contain. Default: 2.
+    #[serde(default = "default_char_min_df")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub min_df: i64,
+    /// Drop terms that more than this share of the rows contain, above 0 and at most 1. Default: 1.
+    #[serde(default = "default_max_df")]
+    #[x_kube(validation = Rule::new("self > 0.0 && self <= 1.0").message("char.maxDf must be above 0 and at most 1: 1 drops no term"))]
+    pub max_df: f64,
+    /// Weight of the block; the words' is 1. Default: 1.
+    #[serde(default = "default_weight")]
+    #[x_kube(validation = Rule::new("self > 0.0 && self <= 1000.0").message("char.weight must be above 0 and at most 1000: the words have 1; leave char out to do without it"))]
+    pub weight: f64,
+}
+
+impl Default for CharNgrams {
+    fn default() -> Self {
+        Self {
+            ngram_range: default_char_ngrams(),
+            max_features: default_max_features(),
+            min_df: default_char_min_df(),
+            max_df: default_max_df(),
+            weight: default_weight(),
+        }
+    }
+}
+
+fn default_char_ngrams() -> Vec<i32> {
+    vec![2, 5]
+}
+fn default_char_min_df() -> i64 {
+    2
+}
+fn default_weight() -> f64 {
+    1.0
 }
 
 /// Word n-grams.
@@ -162,7 +264,7 @@ fn default_max_df() -> f64 {
 /// One model family with its grid; exactly one field is set.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.linearSvm) != has(self.logisticRegression)").message("an entry of spec.search.candidates names exactly one family, linearSvm or logisticRegression: write one entry per family"))]
+#[x_kube(validation = Rule::new("[has(self.linearSvm), has(self.logisticRegression), has(self.complementNaiveBayes), has(self.randomForest), has(self.gradientBoosting)].filter(named, named).size() == 1").message("an entry of spec.search.candidates names exactly one family, linearSvm, logisticRegression, complementNaiveBayes, randomForest or gradientBoosting: write one entry per family"))]
 pub struct Candidate {
     /// Linear support vector machine, one-vs-rest, squared hinge loss, L2 penalty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -170,6 +272,17 @@ pub struct Candidate {
     /// Multinomial logistic regression, L2 penalty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logistic_regression: Option<Penalty>,
+    /// Complement naive Bayes: trained in one pass, at its best with many small classes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub complement_naive_bayes: Option<Smoothing>,
+    /// Random forest, scikit-learn's choices. Trees take long with many features: a few thousand
+    /// (`word.maxFeatures`) are enough for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub random_forest: Option<Forest>,
+    /// Gradient boosting of trees with a softmax loss, XGBoost's choices; a tree for each class in every
+    /// round. A few thousand features (`word.maxFeatures`) are enough for it too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gradient_boosting: Option<Boosting>,
 }
 
 /// Grid over the inverse strength of the penalty.
@@ -180,6 +293,65 @@ pub struct Penalty {
     #[schemars(length(min = 1, max = 16))]
     #[x_kube(validation = Rule::new("self.all(c, c > 0.0 && c <= 1000000.0)").message("every value of c must be above 0 and at most 1000000, such as c: [0.3, 1, 3]"))]
     pub c: Vec<f64>,
+}
+
+/// Grid over the additive smoothing of counts.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Smoothing {
+    /// Values of alpha to try, each above 0; scikit-learn's alpha.
+    #[schemars(length(min = 1, max = 16))]
+    #[x_kube(validation = Rule::new("self.all(a, a > 0.0 && a <= 1000000.0)").message("every value of alpha must be above 0 and at most 1000000, such as alpha: [0.1, 0.3, 1]"))]
+    pub alpha: Vec<f64>,
+}
+
+/// Grid over the size of a random forest: every number of trees with every depth.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Forest {
+    /// Numbers of trees to try. Default: [100].
+    #[serde(default = "default_trees")]
+    #[schemars(length(min = 1, max = 8), inner(range(min = 1, max = 5_000)))]
+    pub trees: Vec<i32>,
+    /// Most divisions between a root and a leaf, to try. Default: [20].
+    #[serde(default = "default_forest_depth")]
+    #[schemars(length(min = 1, max = 8), inner(range(min = 1, max = 100)))]
+    pub max_depth: Vec<i32>,
+}
+
+/// Grid over gradient boosting: every value with every other.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Boosting {
+    /// Numbers of rounds to try: trees of each class. Default: [50].
+    #[serde(default = "default_rounds")]
+    #[schemars(length(min = 1, max = 8), inner(range(min = 1, max = 5_000)))]
+    pub rounds: Vec<i32>,
+    /// Most divisions between a root and a leaf, to try. Default: [3].
+    #[serde(default = "default_boosting_depth")]
+    #[schemars(length(min = 1, max = 8), inner(range(min = 1, max = 20)))]
+    pub max_depth: Vec<i32>,
+    /// Factors of a tree's values to try, above 0 and at most 1. Default: [0.1].
+    #[serde(default = "default_learning_rate")]
+    #[schemars(length(min = 1, max = 8))]
+    #[x_kube(validation = Rule::new("self.all(rate, rate > 0.0 && rate <= 1.0)").message("every value of learningRate must be above 0 and at most 1, such as learningRate: [0.1]"))]
+    pub learning_rate: Vec<f64>,
+}
+
+fn default_trees() -> Vec<i32> {
+    vec![100]
+}
+fn default_forest_depth() -> Vec<i32> {
+    vec![20]
+}
+fn default_rounds() -> Vec<i32> {
+    vec![50]
+}
+fn default_boosting_depth() -> Vec<i32> {
+    vec![3]
+}
+fn default_learning_rate() -> Vec<f64> {
+    vec![0.1]
 }
 
 /// What the search maximises.

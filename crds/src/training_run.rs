@@ -12,8 +12,8 @@ use crate::common::{
 };
 use crate::dataset::default_seed;
 pub use crate::search::{
-    Candidate, CrossValidation, FeatureSet, Metric, Objective, Penalty, Search, StopWords, TextFeatures,
-    Weighting, WordNgrams,
+    Boosting, Candidate, CharNgrams, CrossValidation, FeatureSet, Forest, Metric, Objective, Penalty, Search,
+    Stemming, StopWords, TextFeatures, Weighting, WordNgrams,
 };
 
 const IMMUTABLE: &str = "a TrainingRun's spec is fixed once created, except suspend and ttlSecondsAfterFinished: create another TrainingRun with a new name";

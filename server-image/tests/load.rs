@@ -161,7 +161,7 @@ async fn a_model_that_scores_otherwise_than_its_trainer_is_a_probe_mismatch() {
 #[tokio::test(flavor = "multi_thread")]
 async fn bytes_that_are_no_model_of_ours_are_incompatible() {
     let (bytes, _) = model();
-    let text = "\"formatVersion\\\":1";
+    let text = format!("\"formatVersion\\\":{}", vitrine_model::artifact::FORMAT_VERSION);
     let at =
         bytes.windows(text.len()).position(|w| w == text.as_bytes()).expect("the metadata names its version");
     let mut newer = bytes;

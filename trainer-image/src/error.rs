@@ -100,10 +100,11 @@ impl From<TrainError> for Error {
     fn from(error: TrainError) -> Self {
         let message = error.to_string();
         match error {
-            TrainError::InvalidC(_) => Self::InvalidHyperparameter(message),
+            TrainError::Hyperparameter { .. } => Self::InvalidHyperparameter(message),
             TrainError::Labels { .. } => Self::DataCorrupt(message),
-            TrainError::NonFinite(_) => Self::NonFinite(message),
-            TrainError::UnsoundMatrix => Self::Internal(message),
+            TrainError::NonFinite { .. } => Self::NonFinite(message),
+            // the text features are never negative, and the trainer's own matrix is sound
+            TrainError::NegativeValue | TrainError::UnsoundMatrix => Self::Internal(message),
         }
     }
 }

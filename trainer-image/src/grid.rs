@@ -1,8 +1,10 @@
 //! The points that a search compares, from the contract's words.
 
-use vitrine_contract::job::{Candidate, TextFeatures, Train};
+use std::fmt::Write as _;
+
+use vitrine_contract::job::{Candidate, CharFeatures, TextFeatures, Train};
 use vitrine_model::metrics::{ClassScore, f1_macro, f1_weighted};
-use vitrine_model::{Algorithm, StopWords, TextSettings, Weighting};
+use vitrine_model::{Algorithm, CharSettings, Stemming, StopWords, TextSettings, Weighting};
 
 use crate::Error;
 
@@ -74,9 +76,13 @@ impl Grid {
             let message = "search.features and search.candidates need one entry with one value at least";
             return Err(Error::InvalidSpec(message.to_owned()));
         }
-        if let Some(bad) = algorithms.iter().find(|a| !(a.c().is_finite() && a.c() > 0.0)) {
-            let message = format!("{}: c {} must be a positive number", family(*bad), bad.c());
-            return Err(Error::InvalidHyperparameter(message));
+        for algorithm in &algorithms {
+            for (name, value) in algorithm.hyperparameters() {
+                if !(value.is_finite() && value > 0.0) {
+                    let message = format!("{}: {name} {value} must be a positive number", family(*algorithm));
+                    return Err(Error::InvalidHyperparameter(message));
+                }
+            }
         }
         if task.folds < 2 {
             let message = format!("crossValidation.folds {} must be at least 2", task.folds);
@@ -118,30 +124,46 @@ impl Point<'_> {
 
     /// Settings in one line.
     pub fn parameters(&self) -> String {
-        let text = self.settings;
-        let (low, high) = text.ngram_range;
-        let most = text.max_features.map_or("all".to_owned(), |most| most.to_string());
-        let mut line = format!(
-            "c={}, {:?} word {low}-{high}, stopWords={:?}, minDf={}, maxDf={}, maxFeatures={most}",
-            self.algorithm.c(),
-            text.weighting,
-            text.stop_words,
-            text.min_df,
-            text.max_df
-        );
-        for (set, name) in [(text.sublinear_tf, ", sublinearTf"), (text.strip_accents, ", stripAccents")] {
-            if set {
-                line.push_str(name);
-            }
-        }
-        line
+        let named = self.algorithm.hyperparameters().into_iter();
+        let values: Vec<String> = named.map(|(name, value)| format!("{name}={value}")).collect();
+        format!("{}, {}", values.join(", "), text_parameters(self.settings))
     }
+}
+
+/// How text becomes features, in one line.
+pub fn text_parameters(text: &TextSettings) -> String {
+    let most = |limit: Option<u32>| limit.map_or("all".to_owned(), |most| most.to_string());
+    let ((low, high), features) = (text.ngram_range, most(text.max_features));
+    let mut line = format!(
+        "{:?} word {low}-{high}, stopWords={:?}, minDf={}, maxDf={}, maxFeatures={features}",
+        text.weighting, text.stop_words, text.min_df, text.max_df
+    );
+    for (set, name) in [(text.sublinear_tf, ", sublinearTf"), (text.strip_accents, ", stripAccents")] {
+        if set {
+            line.push_str(name);
+        }
+    }
+    if text.stemming != Stemming::None {
+        let _ = write!(line, ", stemming={}", text.stemming.name());
+    }
+    if let Some(chars) = &text.chars {
+        let ((low, high), features) = (chars.ngram_range, most(chars.max_features));
+        let (min_df, max_df, weight) = (chars.min_df, chars.max_df, chars.weight);
+        let _ = write!(
+            line,
+            ", char {low}-{high}, charWeight={weight}, charMinDf={min_df}, charMaxDf={max_df}, charMaxFeatures={features}"
+        );
+    }
+    line
 }
 
 fn family(algorithm: Algorithm) -> &'static str {
     match algorithm {
         Algorithm::LinearSvm { .. } => "linearSvm",
         Algorithm::LogisticRegression { .. } => "logisticRegression",
+        Algorithm::ComplementNaiveBayes { .. } => "complementNaiveBayes",
+        Algorithm::RandomForest { .. } => "randomForest",
+        Algorithm::GradientBoosting { .. } => "gradientBoosting",
     }
 }
 
@@ -150,6 +172,26 @@ fn algorithms(candidate: &Candidate) -> Vec<Algorithm> {
         Candidate::LinearSvm { c } => c.iter().map(|&c| Algorithm::LinearSvm { c }).collect(),
         Candidate::LogisticRegression { c } => {
             c.iter().map(|&c| Algorithm::LogisticRegression { c }).collect()
+        }
+        Candidate::ComplementNaiveBayes { alpha } => {
+            alpha.iter().map(|&alpha| Algorithm::ComplementNaiveBayes { alpha }).collect()
+        }
+        Candidate::RandomForest { trees, max_depth } => trees
+            .iter()
+            .flat_map(|&trees| {
+                max_depth.iter().map(move |&max_depth| Algorithm::RandomForest { trees, max_depth })
+            })
+            .collect(),
+        Candidate::GradientBoosting { rounds, max_depth, learning_rate } => {
+            let mut all = Vec::new();
+            for &rounds in rounds {
+                for &max_depth in max_depth {
+                    let of =
+                        |&learning_rate| Algorithm::GradientBoosting { rounds, max_depth, learning_rate };
+                    all.extend(learning_rate.iter().map(of));
+                }
+            }
+            all
         }
     }
 }
@@ -177,10 +219,32 @@ fn text_settings(features: &TextFeatures) -> Result<TextSettings, Error> {
         max_df: features.max_df,
         strip_accents: features.strip_accents,
         sublinear_tf: features.sublinear_tf,
+        stemming: match &features.stemming {
+            None => Stemming::None,
+            Some(name) => Stemming::ALL
+                .into_iter()
+                .find(|one| one.name() == name)
+                .ok_or_else(|| unknown("stemming", name, &Stemming::ALL.map(Stemming::name).join(", ")))?,
+        },
+        chars: features.chars.as_ref().map(|chars| characters(chars, &small, gram)).transpose()?,
         ..TextSettings::default()
     };
     settings.validate().map_err(|e| Error::InvalidHyperparameter(e.to_string()))?;
     Ok(settings)
+}
+
+fn characters(
+    features: &CharFeatures,
+    small: &impl Fn(&str, usize) -> Result<u32, Error>,
+    gram: impl Fn(usize) -> u8,
+) -> Result<CharSettings, Error> {
+    Ok(CharSettings {
+        ngram_range: (gram(features.ngram_min), gram(features.ngram_max)),
+        max_features: Some(small("char.maxFeatures", features.max_features)?),
+        min_df: small("char.minDf", features.min_df)?,
+        max_df: features.max_df,
+        weight: features.weight,
+    })
 }
 
 fn unknown(field: &str, value: &str, known: &str) -> Error {

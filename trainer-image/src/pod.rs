@@ -8,6 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use clap::Args;
 use signal_hook::consts::SIGTERM;
 use signal_hook::iterator::Signals;
+use vitrine_contract::job::NEWEST;
 use vitrine_contract::job::{Ingest, JobConfig, Task, Train};
 use vitrine_contract::report::{Message, Outcome};
 use vitrine_contract::{VERSION, exit, paths};
@@ -116,7 +117,7 @@ fn read_config(path: &Path) -> Result<JobConfig, Error> {
     // The version first: another version's fields need not be ours.
     let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(|e| spec(e.to_string()))?;
     let version = value.get("version").and_then(serde_json::Value::as_u64);
-    let known = u64::from(VERSION.saturating_sub(1).max(1))..=u64::from(VERSION);
+    let known = u64::from(VERSION)..=u64::from(NEWEST);
     if !version.is_some_and(|version| known.contains(&version)) {
         let found = version.map_or_else(|| "missing".to_owned(), |v| v.to_string());
         return Err(spec(format!(

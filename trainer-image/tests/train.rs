@@ -7,7 +7,7 @@ use std::fs;
 
 use support::{Shop, challenge, products, search, single};
 use vitrine_contract::exit;
-use vitrine_contract::job::{Candidate, Split};
+use vitrine_contract::job::{Candidate, CharFeatures, Split};
 use vitrine_model::Model;
 use vitrine_trainer::ingest::SNAPSHOT;
 use vitrine_trainer::report::TrainingReport;
@@ -75,6 +75,46 @@ fn the_model_is_the_same_for_any_number_of_threads() {
     let mut other = search();
     other.dataset_digest = "sha256:other".into();
     assert_ne!(shop.train(&other, 1).unwrap().model.digest, digests[0].digest);
+}
+
+#[test]
+fn stems_character_ngrams_and_naive_bayes_are_tried_and_told() {
+    let shop = shop(150);
+    let mut task = search();
+    task.features.truncate(1);
+    task.features[0].stemming = Some("French".into());
+    task.features[0].chars = Some(CharFeatures {
+        ngram_min: 2,
+        ngram_max: 4,
+        max_features: 2000,
+        min_df: 1,
+        max_df: 1.0,
+        weight: 0.5,
+    });
+    task.candidates = vec![Candidate::ComplementNaiveBayes { alpha: vec![0.3] }, task.candidates[0].clone()];
+    let models: Vec<_> = [1, 3].map(|threads| shop.train(&task, threads).unwrap().model).to_vec();
+    assert_eq!(models[0], models[1]);
+    let trials = report(&shop).trials;
+    assert_eq!(
+        trials.iter().map(|t| t.candidate.as_str()).collect::<Vec<_>>(),
+        ["complementNaiveBayes", "linearSvm", "linearSvm"]
+    );
+    assert!(trials.iter().all(|trial| trial.mean > 0.8), "{trials:?}");
+    let said = &trials[0].parameters;
+    for part in [
+        "alpha=0.3",
+        "stemming=French",
+        "char 2-4, charWeight=0.5, charMinDf=1, charMaxDf=1, charMaxFeatures=2000",
+    ] {
+        assert!(said.contains(part), "{part:?} is not in {said:?}");
+    }
+    let model = Model::open(&shop.out("model.safetensors")).unwrap();
+    let info = model.info();
+    assert!(info.character_terms > 100 && info.character_terms < model.features());
+    let labels: Vec<_> = info.classes.iter().map(|c| c.label.as_str()).collect();
+    // no word of it was ever seen
+    let prediction = model.predict_one(&[Some("piscinette filtrage"), None]);
+    assert_eq!(labels[prediction.class()], "2583");
 }
 
 #[test]
@@ -191,6 +231,17 @@ fn settings_that_cannot_work_are_refused_by_name() {
     refuse("ngramRange", &|task| task.features[0].ngram_max = 300);
     refuse("maxDf", &|task| task.features[0].max_df = 1.5);
     refuse("maxFeatures", &|task| task.features[0].max_features = 0);
+    refuse("alpha 0", &|task| task.candidates = vec![Candidate::ComplementNaiveBayes { alpha: vec![0.0] }]);
+    refuse("stemming \"Klingon\"", &|task| task.features[0].stemming = Some("Klingon".into()));
+    let chars = |change: &dyn Fn(&mut CharFeatures)| {
+        let mut chars =
+            CharFeatures { ngram_min: 2, ngram_max: 4, max_features: 9, min_df: 1, max_df: 1.0, weight: 1.0 };
+        change(&mut chars);
+        Some(chars)
+    };
+    refuse("char.ngramRange", &|task| task.features[0].chars = chars(&|chars| chars.ngram_max = 99));
+    refuse("char.weight", &|task| task.features[0].chars = chars(&|chars| chars.weight = -1.0));
+    refuse("char.maxFeatures", &|task| task.features[0].chars = chars(&|chars| chars.max_features = 0));
 }
 
 #[test]

@@ -56,6 +56,44 @@ fn a_catalogue_becomes_a_served_classifier() {
     story.end();
 }
 
+/// A TrainingRun with stems and character n-grams beside the words, and these candidates.
+fn searching(run: &Run<'_>, candidates: &str) -> String {
+    let features =
+        "{word: {maxFeatures: 2000}, stemming: French, char: {ngramRange: [2, 4], maxFeatures: 2000}}";
+    let yaml = run.yaml();
+    let changed =
+        yaml.replace("{word: {maxFeatures: 20000}}", features).replace("[{linearSvm: {c: [1]}}]", candidates);
+    assert!(changed.contains(features) && changed.contains(candidates), "{changed}");
+    changed
+}
+
+#[test]
+fn every_family_is_tried_and_a_forest_is_served() {
+    let story = Story::begin("family");
+    story.apply(&dataset("products"));
+    story.wait_for("mlds/products", "Ready", 120);
+    story.apply(&searching(&Run::default(), "[{randomForest: {trees: [20], maxDepth: [10]}}]"));
+    story.apply(&deployment("serve", 1));
+    story.wait_for("trun/run", "Succeeded", 180);
+    let serve = story.wait_for("mdep/serve", "Ready", 120);
+    let run = story.get(&["trun/run"]);
+    assert_eq!(text(&run, "/status/best/candidate"), "randomForest", "{run}");
+    assert_eq!(text(&serve, "/status/stable/digest"), text(&run, "/status/model/digest"));
+    let predict = format!("http://{}/predict", address(&story, "serve"));
+    let answer = curl(&["-d", r#"{"designation": "serveur de bases de données"}"#, &predict]);
+    let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+    let probability = answer["predictions"][0]["probability"].as_f64().unwrap();
+    assert!(probability > 0.0 && probability < 1.0, "{answer}");
+
+    let all = "[{linearSvm: {c: [1]}}, {logisticRegression: {c: [10]}}, {complementNaiveBayes: {alpha: [0.3]}}, \
+               {randomForest: {trees: [10]}}, {gradientBoosting: {rounds: [5]}}]";
+    story.apply(&searching(&Run { name: "all", model: "all", ..Run::default() }, all));
+    let run = story.wait_for("trun/all", "Succeeded", 240);
+    let trials = ["total", "succeeded", "failed"].map(|n| number(&run, &format!("/status/trials/{n}")));
+    assert_eq!(trials, [Some(5), Some(5), Some(0)], "{run}");
+    story.end();
+}
+
 #[test]
 fn a_run_that_is_deleted_and_applied_again_is_reused() {
     let story = Story::begin("reuse");

@@ -6,11 +6,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::gateway::Gateway;
 
+/// Version of the contract from which on trainers know stems and character n-grams.
+const STEMS_AND_CHARACTERS: u32 = 2;
+/// The newest version of a config that a trainer of this build reads.
+pub const NEWEST: u32 = STEMS_AND_CHARACTERS;
+
 /// Config file of a Job's pod.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JobConfig {
-    /// Contract version: [`crate::VERSION`] of the operator that wrote it.
+    /// Contract version: [`crate::VERSION`], or what [`Train::version`] says.
     pub version: u32,
     /// How to reach the gateway.
     pub gateway: Gateway,
@@ -177,6 +182,15 @@ pub struct Train {
     pub candidates: Vec<Candidate>,
 }
 
+impl Train {
+    /// The least version of the contract whose trainers honour all of it. One of before would leave
+    /// out what it does not know of the features, and train something else.
+    pub fn version(&self) -> u32 {
+        let new = |features: &TextFeatures| features.stemming.is_some() || features.chars.is_some();
+        if self.features.iter().any(new) { STEMS_AND_CHARACTERS } else { crate::VERSION }
+    }
+}
+
 /// Features of the text columns, with scikit-learn's meaning of each setting.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -199,6 +213,30 @@ pub struct TextFeatures {
     pub strip_accents: bool,
     /// Use 1 + ln(count).
     pub sublinear_tf: bool,
+    /// Snowball's language by its name, such as `French`; none: words as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stemming: Option<String>,
+    /// Character n-grams beside the words; none: words alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chars: Option<CharFeatures>,
+}
+
+/// Character n-grams within words (scikit-learn's `char_wb`), a block of features of their own.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CharFeatures {
+    /// Shortest n-gram in characters.
+    pub ngram_min: usize,
+    /// Longest n-gram in characters.
+    pub ngram_max: usize,
+    /// Most terms kept.
+    pub max_features: usize,
+    /// Least rows with a term.
+    pub min_df: usize,
+    /// Largest share of rows with a term.
+    pub max_df: f64,
+    /// Factor of the block; the words' is 1.
+    pub weight: f64,
 }
 
 /// One family with its grid.
@@ -215,11 +253,45 @@ pub enum Candidate {
         /// Values to try.
         c: Vec<f64>,
     },
+    /// Complement naive Bayes, values of the smoothing.
+    ComplementNaiveBayes {
+        /// Values to try.
+        alpha: Vec<f64>,
+    },
+    /// Random forest, every number of trees with every depth.
+    #[serde(rename_all = "camelCase")]
+    RandomForest {
+        /// Numbers of trees to try.
+        trees: Vec<u32>,
+        /// Most divisions between a root and a leaf.
+        max_depth: Vec<u32>,
+    },
+    /// Gradient boosting, every value with every other.
+    #[serde(rename_all = "camelCase")]
+    GradientBoosting {
+        /// Numbers of rounds to try: trees of each class.
+        rounds: Vec<u32>,
+        /// Most divisions between a root and a leaf.
+        max_depth: Vec<u32>,
+        /// Factors of a tree's values.
+        learning_rate: Vec<f64>,
+    },
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_an_older_trainer_would_leave_out_raises_the_version() {
+        let version = |features| Train { features: vec![features], ..Train::default() }.version();
+        assert_eq!(version(TextFeatures::default()), crate::VERSION);
+        assert_eq!(version(TextFeatures { stemming: Some("French".into()), ..TextFeatures::default() }), 2);
+        assert_eq!(
+            version(TextFeatures { chars: Some(CharFeatures::default()), ..TextFeatures::default() }),
+            2
+        );
+    }
 
     #[test]
     fn a_config_from_before_remote_sources_is_read_and_written_as_it_was() {

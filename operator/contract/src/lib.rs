@@ -1,8 +1,8 @@
 //! What the operator and its pods say to each other: config files, reports, exit codes, paths,
 //! ports and the addresses of the artifact gateway.
 //!
-//! Plain data only: no IO and no decision. A pod accepts a config of [`VERSION`] and of one version
-//! before; fields are only ever added, with a default.
+//! Plain data only: no IO and no decision. Fields are only ever added, with a default; a config with
+//! one that an older pod must not leave out has a higher version than [`VERSION`] (see [`job::NEWEST`]).
 
 pub mod exit;
 pub mod gateway;

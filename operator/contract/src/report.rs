@@ -44,7 +44,7 @@ pub struct Trials {
 pub struct BestTrial {
     /// From 1.
     pub trial: u32,
-    /// `linearSvm` or `logisticRegression`.
+    /// Family, as a candidate's field is called: `linearSvm`.
     pub candidate: String,
     /// Settings in one text, such as `c=1, word 1-2, stopWords=French`.
     pub parameters: String,

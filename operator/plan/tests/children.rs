@@ -9,7 +9,7 @@ use common::{
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{PodSpec, Service};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use vitrine_contract::job::{Candidate, Image, JobConfig, Remote, Task};
+use vitrine_contract::job::{Candidate, CharFeatures, Image, JobConfig, Remote, Task};
 use vitrine_contract::serve::ServeConfig;
 use vitrine_plan::{
     Child, DatasetObserved, ModelDeploymentObserved, Reference, TrainingRunObserved, dataset, diff,
@@ -289,14 +289,31 @@ seed: 11
 search:
   features:
     - {text: {weighting: Count, stopWords: French, stripAccents: false, sublinearTf: false, word: {ngramRange: [2, 3], maxFeatures: 10, minDf: 2, maxDf: 0.5}}}
-  candidates: [{logisticRegression: {c: [1, 2.5]}}, {linearSvm: {c: [0.1]}}]
+    - {text: {stemming: German, char: {ngramRange: [3, 6], maxFeatures: 77, minDf: 5, maxDf: 0.25, weight: 0.5}}}
+  candidates:
+    - {logisticRegression: {c: [1, 2.5]}}
+    - {linearSvm: {c: [0.1]}}
+    - {complementNaiveBayes: {alpha: [0.3, 1]}}
+    - {randomForest: {trees: [7, 8], maxDepth: [2, 3]}}
+    - {gradientBoosting: {rounds: [4], maxDepth: [1, 2], learningRate: [0.5, 1]}}
   objective: {metric: Accuracy}
   crossValidation: {folds: 5}
 output: {model: m}";
-    let Task::Train(task) = config(&train_children(spec)).task else { panic!() };
+    let config = config(&train_children(spec));
+    assert_eq!(config.version, 2, "an older trainer would leave out stems and characters");
+    let Task::Train(task) = config.task else { panic!() };
     assert_eq!((task.seed, task.folds, task.objective.as_str()), (11, 5, "Accuracy"));
     assert_eq!(task.candidates[0], Candidate::LogisticRegression { c: vec![1.0, 2.5] });
     assert_eq!(task.candidates[1], Candidate::LinearSvm { c: vec![0.1] });
+    assert_eq!(task.candidates[2], Candidate::ComplementNaiveBayes { alpha: vec![0.3, 1.0] });
+    assert_eq!(task.candidates[3], Candidate::RandomForest { trees: vec![7, 8], max_depth: vec![2, 3] });
+    let (rounds, max_depth, learning_rate) = (vec![4], vec![1, 2], vec![0.5, 1.0]);
+    assert_eq!(task.candidates[4], Candidate::GradientBoosting { rounds, max_depth, learning_rate });
+    assert_eq!(task.features[1].stemming.as_deref(), Some("German"));
+    let expected =
+        CharFeatures { ngram_min: 3, ngram_max: 6, max_features: 77, min_df: 5, max_df: 0.25, weight: 0.5 };
+    assert_eq!(task.features[1].chars, Some(expected));
+    assert_eq!((&task.features[0].stemming, &task.features[0].chars), (&None, &None));
     let text = &task.features[0];
     assert_eq!((text.weighting.as_str(), text.stop_words.as_str()), ("Count", "French"));
     assert_eq!((text.ngram_min, text.ngram_max, text.max_features, text.min_df), (2, 3, 10, 2));

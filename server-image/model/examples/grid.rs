@@ -2,15 +2,15 @@
 //! the train rows, then scores the chosen one on the test rows: where the recommended defaults
 //! come from.
 //!
-//! `grid DIR [SPEC]...`, a SPEC being words such as `svm c=0.5,1 min_df=2 max=100000 stop=none`.
+//! `grid DIR [SPEC]...`, a SPEC being words such as `svm c=0.5,1 min_df=2 max=100000 stop=none char=2,5`.
 
 use std::path::Path;
 use std::time::Instant;
 
 use vitrine_model::head::{Problem, argmax};
 use vitrine_model::{
-    Algorithm, Calibration, Class, Corpus, Model, ModelParts, Report, StopWords, TextSettings, Weighting,
-    metrics, probe_rows, stratified_group_k_fold,
+    Algorithm, Calibration, CharSettings, Class, Corpus, Model, ModelParts, Report, Stemming, StopWords,
+    TextSettings, Weighting, metrics, probe_rows, stratified_group_k_fold,
 };
 
 type Failure = Box<dyn std::error::Error>;
@@ -69,7 +69,7 @@ struct Trial {
 
 fn parse(spec: &str) -> (TextSettings, Vec<Algorithm>) {
     let mut text = TextSettings::default();
-    let mut svm = true;
+    let (mut svm, mut bayes) = (true, false);
     let mut cs = vec![1.0];
     for word in spec.split_whitespace() {
         let (key, value) = word.split_once('=').unwrap_or((word, ""));
@@ -77,6 +77,7 @@ fn parse(spec: &str) -> (TextSettings, Vec<Algorithm>) {
         match key {
             "svm" => svm = true,
             "logreg" => svm = false,
+            "bayes" => bayes = true,
             "c" => cs = value.split(',').filter_map(|c| c.parse().ok()).collect(),
             "min_df" => text.min_df = number() as u32,
             "max_df" => text.max_df = number(),
@@ -86,14 +87,32 @@ fn parse(spec: &str) -> (TextSettings, Vec<Algorithm>) {
             "accents" => text.strip_accents = value == "strip",
             "tf" => text.sublinear_tf = value == "sub",
             "chars" => text.min_token_chars = number() as u8,
+            "stem" => {
+                text.stemming = Stemming::ALL.into_iter().find(|s| s.name() == value).unwrap_or_default();
+            }
+            "char" => {
+                let (low, high) = value.split_once(',').unwrap_or(("2", "5"));
+                characters(&mut text).ngram_range = (low.parse().unwrap_or(2), high.parse().unwrap_or(5));
+            }
+            "char_weight" => characters(&mut text).weight = number(),
+            "char_min_df" => characters(&mut text).min_df = number() as u32,
+            "char_max" => characters(&mut text).max_features = Some(number() as u32),
             "weighting" => {
                 text.weighting = if value == "count" { Weighting::Count } else { Weighting::TfIdf };
             }
             other => eprintln!("unknown word {other}"),
         }
     }
-    let make = |c| if svm { Algorithm::LinearSvm { c } } else { Algorithm::LogisticRegression { c } };
+    let make = |c| match (bayes, svm) {
+        (true, _) => Algorithm::ComplementNaiveBayes { alpha: c },
+        (_, true) => Algorithm::LinearSvm { c },
+        _ => Algorithm::LogisticRegression { c },
+    };
     (text, cs.into_iter().map(make).collect())
+}
+
+fn characters(text: &mut TextSettings) -> &mut CharSettings {
+    text.chars.get_or_insert_default()
 }
 
 fn corpus(data: &Data, text: &TextSettings) -> Result<Corpus, Failure> {

@@ -2,17 +2,26 @@
 //!
 //! The header's `__metadata__` has one key, `vitrine`, whose value is the JSON of [`ModelInfo`]
 //! (one, because the safetensors crate writes several in random order and equal models must be
-//! equal bytes). Tensors, little-endian; F terms, K classes, P probes:
+//! equal bytes). Tensors, little-endian; F terms, K classes, P probes, T trees of N nodes together:
 //!
 //! | tensor | type | shape | content |
 //! | --- | --- | --- | --- |
-//! | `head.intercepts` | f32 | K | |
-//! | `head.weights` | f32 | F, K | row-major |
+//! | `head.intercepts` | f32 | K | linear families only |
+//! | `head.weights` | f32 | F, K | row-major; linear families only |
+//! | `trees.roots` | u32 | T | first node of each tree, ascending; forest and boosting only, as all `trees.` |
+//! | `trees.features` | u32 | N | what a node asks for; 4294967295 in a leaf |
+//! | `trees.thresholds` | f32 | N | values up to it go left |
+//! | `trees.left`, `trees.right` | u32 | N | children; `left` of a leaf is its row of `trees.values` |
+//! | `trees.defaultLeft` | u8 | N | 1 where an absent feature goes left |
+//! | `trees.values` | f32 | any, K or 1 | shares of the classes (forest) or a step (boosting) |
+//! | `trees.base` | f32 | K | scores before the first tree; boosting only |
 //! | `probes.probabilities`, `probes.scores` | f32 | P, K | expected of the probes |
 //! | `vocabulary.idf` | f32 | F | |
 //! | `vocabulary.offsets` | u32 | F + 1 | term i is `bytes[offsets[i]..offsets[i + 1]]` |
 //! | `probes.rows` | u8 | any | JSON: P rows of text columns, string or null |
-//! | `vocabulary.bytes` | u8 | any | terms, UTF-8, strictly ascending |
+//! | `vocabulary.bytes` | u8 | any | terms, UTF-8, strictly ascending: words, then character n-grams |
+//!
+//! Version 2 added trees, stems and character n-grams, and `characterTerms` of [`ModelInfo`].
 //!
 //! Reading checks everything that scoring relies on: a hostile file gives an error, never a panic.
 
@@ -26,12 +35,13 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::calibrate::Calibration;
-use crate::head::{Algorithm, LinearHead};
-use crate::text::TextSettings;
+use crate::head::{Algorithm, Head};
+use crate::settings::TextSettings;
+use crate::stored::{self, StoredHead};
 use crate::vocab::{Vocabulary, slot};
 
 /// The version that is written.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 /// The versions that can be read.
 pub const SUPPORTED: RangeInclusive<u32> = 1..=FORMAT_VERSION;
 const METADATA_KEY: &str = "vitrine";
@@ -104,6 +114,9 @@ pub struct ModelInfo {
     pub text_columns: Vec<String>,
     /// How text becomes features.
     pub text: TextSettings,
+    /// How many of the last terms are character n-grams.
+    #[serde(default)]
+    pub character_terms: usize,
     /// Words removed from text, folded as the text is; sorted.
     pub stop_words: Vec<String>,
     /// Version of the list that they came from; 0 without a list.
@@ -122,8 +135,7 @@ pub(crate) type ProbeRow = Vec<Option<String>>;
 /// Where things lie in the file; every range was checked.
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {
-    pub weights: Range<usize>,
-    pub intercepts: Range<usize>,
+    pub head: StoredHead,
     pub idf: Range<usize>,
     pub offsets: Range<usize>,
     pub terms: Range<usize>,
@@ -131,6 +143,8 @@ pub(crate) struct Layout {
     pub probe_probabilities: Range<usize>,
     pub probe_rows: Vec<ProbeRow>,
     pub features: usize,
+    /// How many of the first features are words and their n-grams.
+    pub words: usize,
 }
 
 /// Expected results of the probes, `[probe][class]`.
@@ -144,17 +158,15 @@ pub(crate) struct Expected {
 pub(crate) fn encode(
     info: &ModelInfo,
     vocabulary: &Vocabulary,
-    head: &LinearHead,
+    head: &Head,
     probe_rows: &[ProbeRow],
     expected: &Expected,
 ) -> Result<Vec<u8>, ArtifactError> {
     let failed = |e: &dyn std::fmt::Display| ArtifactError::Mismatched { what: e.to_string() };
     let json = serde_json::to_string(info).map_err(|e| failed(&e))?;
     let rows = serde_json::to_vec(probe_rows).map_err(|e| failed(&e))?;
-    let (features, classes, probes) = (head.features, head.classes, probe_rows.len());
-    let tensors = [
-        floats("head.weights", vec![features, classes], &head.weights),
-        floats("head.intercepts", vec![classes], &head.intercepts),
+    let (features, classes, probes) = (head.features(), head.classes(), probe_rows.len());
+    let others = [
         floats("vocabulary.idf", vec![features], &vocabulary.idf),
         floats("probes.scores", vec![probes, classes], &expected.scores),
         floats("probes.probabilities", vec![probes, classes], &expected.probabilities),
@@ -167,18 +179,25 @@ pub(crate) fn encode(
         tensor("vocabulary.bytes", Dtype::U8, vec![vocabulary.bytes.len()], &vocabulary.bytes),
         tensor("probes.rows", Dtype::U8, vec![rows.len()], &rows),
     ];
-    let tensors = tensors.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let mut tensors = stored::tensors(head)?;
+    for other in others {
+        tensors.push(other?);
+    }
     let metadata = [(METADATA_KEY.to_owned(), json)].into_iter().collect();
     safetensors::serialize(tensors, Some(metadata)).map_err(|e| failed(&e))
 }
 
-type Named<'a> = (&'static str, TensorView<'a>);
+pub(crate) type Named<'a> = (&'static str, TensorView<'a>);
 
-fn floats<'a>(name: &'static str, shape: Vec<usize>, data: &'a [f32]) -> Result<Named<'a>, ArtifactError> {
+pub(crate) fn floats<'a>(
+    name: &'static str,
+    shape: Vec<usize>,
+    data: &'a [f32],
+) -> Result<Named<'a>, ArtifactError> {
     tensor(name, Dtype::F32, shape, bytemuck::cast_slice(data))
 }
 
-fn tensor<'a>(
+pub(crate) fn tensor<'a>(
     name: &'static str,
     dtype: Dtype,
     shape: Vec<usize>,
@@ -196,7 +215,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<(ModelInfo, Layout), ArtifactError>
     let json = json.ok_or_else(|| corrupt(format!("the header has no {METADATA_KEY} entry")))?;
     let info = read_info(json)?;
     let reader = Reader { bytes, metadata: &metadata, data: header + 8 };
-    let layout = reader.layout(info.classes.len())?;
+    let layout = reader.layout(&info)?;
     check_values(bytes, &layout, &info)?;
     Ok((info, layout))
 }
@@ -226,20 +245,28 @@ fn read_info(json: &str) -> Result<ModelInfo, ArtifactError> {
     Ok(info)
 }
 
-struct Reader<'a> {
-    bytes: &'a [u8],
+/// Finds tensors in a file.
+pub(crate) struct Reader<'a> {
+    pub bytes: &'a [u8],
     metadata: &'a Metadata,
     /// Where tensor data begin.
     data: usize,
 }
 
 impl Reader<'_> {
-    fn layout(&self, classes: usize) -> Result<Layout, ArtifactError> {
+    fn layout(&self, info: &ModelInfo) -> Result<Layout, ArtifactError> {
+        let classes = info.classes.len();
         let (idf, shape) = self.find("vocabulary.idf", Dtype::F32)?;
         let &[features] = shape else { return Err(corrupt("vocabulary.idf is not a list")) };
         if features == 0 {
             return Err(corrupt("the vocabulary is empty"));
         }
+        let words = features.checked_sub(info.character_terms).filter(|&words| words > 0);
+        let words = words.filter(|_| info.text.chars.is_some() == (info.character_terms > 0));
+        let words = words.ok_or_else(|| {
+            let said = info.character_terms;
+            corrupt(format!("{said} of {features} terms cannot be character n-grams with these settings"))
+        })?;
         let (rows, _) = self.find("probes.rows", Dtype::U8)?;
         let probe_rows: Vec<ProbeRow> =
             serde_json::from_slice(&self.bytes[rows]).map_err(|e| corrupt(format!("probes.rows: {e}")))?;
@@ -248,8 +275,7 @@ impl Reader<'_> {
         }
         let probes = probe_rows.len();
         Ok(Layout {
-            weights: self.shaped("head.weights", Dtype::F32, &[features, classes])?,
-            intercepts: self.shaped("head.intercepts", Dtype::F32, &[classes])?,
+            head: stored::read(self, info.algorithm, classes, features)?,
             idf,
             offsets: self.shaped("vocabulary.offsets", Dtype::U32, &[features + 1])?,
             terms: self.find("vocabulary.bytes", Dtype::U8)?.0,
@@ -257,11 +283,12 @@ impl Reader<'_> {
             probe_probabilities: self.shaped("probes.probabilities", Dtype::F32, &[probes, classes])?,
             probe_rows,
             features,
+            words,
         })
     }
 
     /// Range in the file and shape. The safetensors crate has checked offsets against file and shape.
-    fn find(&self, name: &str, dtype: Dtype) -> Result<(Range<usize>, &[usize]), ArtifactError> {
+    pub fn find(&self, name: &str, dtype: Dtype) -> Result<(Range<usize>, &[usize]), ArtifactError> {
         let info = self.metadata.info(name).ok_or_else(|| corrupt(format!("tensor {name} is missing")))?;
         if info.dtype != dtype {
             return Err(corrupt(format!("tensor {name} has type {:?}, expected {dtype:?}", info.dtype)));
@@ -273,7 +300,12 @@ impl Reader<'_> {
         Ok((start..end, &info.shape))
     }
 
-    fn shaped(&self, name: &str, dtype: Dtype, expected: &[usize]) -> Result<Range<usize>, ArtifactError> {
+    pub fn shaped(
+        &self,
+        name: &str,
+        dtype: Dtype,
+        expected: &[usize],
+    ) -> Result<Range<usize>, ArtifactError> {
         let (range, shape) = self.find(name, dtype)?;
         if shape != expected {
             return Err(corrupt(format!("tensor {name} has shape {shape:?}, expected {expected:?}")));
@@ -282,15 +314,38 @@ impl Reader<'_> {
     }
 }
 
+impl Reader<'_> {
+    /// The numbers of a tensor of any number of rows.
+    pub fn table(&self, name: &str, columns: usize) -> Result<Vec<f32>, ArtifactError> {
+        let (range, shape) = self.find(name, Dtype::F32)?;
+        match shape {
+            &[_, found] if found == columns => Ok(self.floats(range)),
+            _ => Err(corrupt(format!("tensor {name} has shape {shape:?}, expected {columns} columns"))),
+        }
+    }
+
+    /// A copy of the numbers in a range that [`Reader::find`] gave.
+    pub fn floats(&self, range: Range<usize>) -> Vec<f32> {
+        self.bytes[range].as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+    }
+
+    /// As [`Reader::floats`].
+    pub fn numbers(&self, range: Range<usize>) -> Vec<u32> {
+        self.bytes[range].as_chunks::<4>().0.iter().map(|b| u32::from_le_bytes(*b)).collect()
+    }
+}
+
 /// What the type and the shape do not say: finite numbers and sorted, distinct, whole terms.
 fn check_values(bytes: &[u8], layout: &Layout, info: &ModelInfo) -> Result<(), ArtifactError> {
-    for (name, range) in [
-        ("head.weights", &layout.weights),
-        ("head.intercepts", &layout.intercepts),
+    let mut ranges = vec![
         ("vocabulary.idf", &layout.idf),
         ("probes.scores", &layout.probe_scores),
         ("probes.probabilities", &layout.probe_probabilities),
-    ] {
+    ];
+    if let StoredHead::Linear { weights, intercepts } = &layout.head {
+        ranges.extend([("head.weights", weights), ("head.intercepts", intercepts)]);
+    }
+    for (name, range) in ranges {
         let mut values = bytes[range.clone()].as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b));
         if !values.all(f32::is_finite) {
             return Err(corrupt(format!("tensor {name} holds a value that is not finite")));
@@ -302,17 +357,19 @@ fn check_values(bytes: &[u8], layout: &Layout, info: &ModelInfo) -> Result<(), A
     }
     let offsets: Vec<u32> =
         bytes[layout.offsets.clone()].as_chunks::<4>().0.iter().map(|b| u32::from_le_bytes(*b)).collect();
-    check_terms(&offsets, &bytes[layout.terms.clone()])
+    check_terms(&offsets, layout.words, &bytes[layout.terms.clone()])
 }
 
-fn check_terms(offsets: &[u32], bytes: &[u8]) -> Result<(), ArtifactError> {
+/// `words`: the term with which the second block begins.
+fn check_terms(offsets: &[u32], words: usize, bytes: &[u8]) -> Result<(), ArtifactError> {
     let text = std::str::from_utf8(bytes).map_err(|e| corrupt(format!("vocabulary.bytes: {e}")))?;
     let ends_fit = offsets.first() == Some(&0) && offsets.last().map(|&o| o as usize) == Some(bytes.len());
     let cuts_fit = offsets.is_sorted() && offsets.iter().all(|&o| text.is_char_boundary(o as usize));
     if !(ends_fit && cuts_fit) {
         return Err(corrupt("vocabulary.offsets do not cut vocabulary.bytes into terms"));
     }
-    let ascending = (2..offsets.len()).all(|i| slot(offsets, bytes, i - 2) < slot(offsets, bytes, i - 1));
+    let follows = |term: usize| slot(offsets, bytes, term - 1) < slot(offsets, bytes, term);
+    let ascending = (1..offsets.len() - 1).all(|term| term == words || follows(term));
     if ascending { Ok(()) } else { Err(corrupt("the terms are not strictly ascending")) }
 }
 

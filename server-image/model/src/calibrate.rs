@@ -13,6 +13,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::head::NEVER;
+
 /// Pull towards the start, so that scores which separate everything give finite parameters.
 const RIDGE: f64 = 1e-5;
 const MAX_ITERATIONS: usize = 100;
@@ -55,7 +57,8 @@ pub enum CalibrationError {
 }
 
 impl Calibration {
-    /// The parameters with the least log loss. `scores` are out-of-fold, `[row][class]`.
+    /// The parameters with the least log loss. `scores` are out-of-fold, `[row][class]`. A row says
+    /// nothing where its class was not among those that the scoring head learnt ([`NEVER`]).
     pub fn fit(scores: &[f32], labels: &[u32], classes: usize) -> Result<Self, CalibrationError> {
         let (rows, in_range) = (labels.len(), labels.iter().all(|&k| (k as usize) < classes));
         if rows == 0 || !in_range || scores.len() != rows * classes {
@@ -64,7 +67,20 @@ impl Calibration {
         if !scores.iter().all(|s| s.is_finite()) {
             return Err(CalibrationError::NonFinite);
         }
-        let square = scores.iter().map(|&s| f64::from(s) * f64::from(s)).sum::<f64>() / scores.len() as f64;
+        let learnt = |row: usize| scores[row * classes + labels[row] as usize] > NEVER;
+        if !(0..rows).all(learnt) {
+            let rows: Vec<usize> = (0..rows).filter(|&row| learnt(row)).collect();
+            let labels: Vec<u32> = rows.iter().map(|&row| labels[row]).collect();
+            let scores: Vec<f32> =
+                rows.iter().flat_map(|&row| &scores[row * classes..(row + 1) * classes]).copied().collect();
+            return if rows.is_empty() { Ok(Self::default()) } else { Self::fit(&scores, &labels, classes) };
+        }
+        let (mut square, mut known) = (0.0, 0.0);
+        for score in scores.iter().filter(|&&score| score > NEVER) {
+            square += f64::from(*score) * f64::from(*score);
+            known += 1.0;
+        }
+        let square: f64 = square / known;
         let start = [-0.5 * libm::log(square.max(1e-12)), 0.0, 0.0];
         let objective = |at: [f64; 3]| {
             let (mut loss, mut gradient) = mean_loss(scores, labels, classes, Self::at(at));
@@ -230,6 +246,31 @@ mod tests {
             scores.extend(row);
         }
         (scores, labels)
+    }
+
+    /// A class with one group of rows: the fold that holds them out never learnt it.
+    #[test]
+    fn rows_of_a_class_that_a_fold_never_learnt_spoil_nothing() {
+        let (mut scores, mut labels) = (Vec::new(), Vec::new());
+        for row in 0..300u32 {
+            let (class, wave) = (row % 2, (row as f32 * 0.7).sin());
+            let mut of_row = [10.0 + wave, 10.0 - wave, 7.0];
+            of_row[class as usize] += 0.8;
+            scores.extend(of_row);
+            labels.push(class);
+        }
+        let without = Calibration::fit(&scores, &labels, 3).unwrap();
+        scores.extend([11.0, 10.0, crate::head::NEVER]);
+        labels.push(2);
+        let with = Calibration::fit(&scores, &labels, 3).unwrap();
+        assert_eq!(with, without);
+        scores[5] = crate::head::NEVER;
+        let some = Calibration::fit(&scores, &labels, 3).unwrap();
+        assert!((some.scale / without.scale - 1.0).abs() < 0.1, "{some:?} {without:?}");
+        for (row, probabilities) in scores.chunks(3).zip(some.probabilities(&scores, 3).chunks(3)) {
+            assert_eq!(crate::head::best(row), crate::head::best(probabilities), "{row:?} {probabilities:?}");
+        }
+        assert_eq!(Calibration::fit(&scores[900..], &labels[300..], 3).unwrap(), Calibration::default());
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //! integers; no text is read twice. Row numbers are the order of [`Corpus::push`].
 
 use crate::csr::Csr;
-use crate::text::{SettingsError, TextSettings, Tokenizer, Tokens};
+use crate::settings::{CharSettings, SettingsError, TextSettings};
+use crate::text::{Tokenizer, Tokens};
 use crate::tfidf::{Weigher, idf};
 use crate::vocab::{Interner, Vocabulary};
 
@@ -19,9 +20,11 @@ pub enum FitError {
     Settings(#[from] SettingsError),
     /// No term passed the document frequency bounds.
     #[error(
-        "no term of {rows} rows occurs in at least {min_df} and at most {max_df} of them; lower minDf or raise maxDf"
+        "no term of {rows} rows occurs in at least {min_df} and at most {max_df} of them; lower {block}minDf or raise {block}maxDf"
     )]
     EmptyVocabulary {
+        /// `char.` for the character n-grams, empty for the words'.
+        block: &'static str,
         /// Rows that were looked at.
         rows: usize,
         /// Lower bound in documents.
@@ -35,21 +38,45 @@ pub enum FitError {
 }
 
 /// N-gram counts of every row.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Corpus {
     settings: TextSettings,
     tokenizer: Tokenizer,
+    words: Block,
+    chars: Option<Block>,
+    tokens: Tokens,
+    row: Vec<u32>,
+}
+
+/// One kind of n-grams: the distinct ones, and how often each row has which.
+#[derive(Debug)]
+struct Block {
     terms: Interner,
     indptr: Vec<usize>,
     counts: Vec<(u32, u32)>,
-    tokens: Tokens,
-    row: Vec<u32>,
+}
+
+/// Which terms of a block become features.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    /// What its settings are called by in errors.
+    block: &'static str,
+    min_df: u32,
+    max_df: f64,
+    max_features: Option<u32>,
 }
 
 /// Terms selected from the rows of one fold, with their weights.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Features {
-    /// Feature number of each term of the corpus, or `NOT_SELECTED`.
+    words: Selected,
+    chars: Option<Selected>,
+}
+
+/// The features of one block.
+#[derive(Debug, Clone, PartialEq)]
+struct Selected {
+    /// Feature number of each term of the block, or `NOT_SELECTED`.
     feature_of: Vec<u32>,
     /// Term of each feature.
     term_of: Vec<u32>,
@@ -59,69 +86,42 @@ pub struct Features {
 impl Features {
     /// Number of features.
     pub fn len(&self) -> usize {
-        self.term_of.len()
+        self.words.term_of.len() + self.chars.as_ref().map_or(0, |chars| chars.term_of.len())
     }
 
     /// True when there is no feature; [`Corpus::fit`] never returns such a value.
     pub fn is_empty(&self) -> bool {
-        self.term_of.is_empty()
+        self.len() == 0
     }
 }
 
-impl Corpus {
-    /// No rows yet.
-    pub fn new(settings: &TextSettings) -> Result<Self, FitError> {
-        settings.validate()?;
-        Ok(Self {
-            settings: settings.clone(),
-            tokenizer: Tokenizer::new(settings),
-            terms: Interner::default(),
-            indptr: vec![0],
-            counts: Vec::new(),
-            tokens: Tokens::default(),
-            row: Vec::new(),
-        })
+impl Block {
+    fn new() -> Self {
+        Self { terms: Interner::default(), indptr: vec![0], counts: Vec::new() }
     }
 
-    /// Counts the n-grams of one more row (its text columns).
-    pub fn push(&mut self, columns: &[Option<&str>]) -> Result<(), FitError> {
-        self.tokenizer.tokenize(columns, &mut self.tokens);
-        self.row.clear();
-        let (terms, row) = (&mut self.terms, &mut self.row);
+    /// One more row; `grams` calls its argument for each n-gram of it. `ids` is scratch space.
+    fn push(&mut self, ids: &mut Vec<u32>, grams: impl FnOnce(&mut dyn FnMut(&str))) -> Result<(), FitError> {
+        ids.clear();
+        let terms = &mut self.terms;
         let mut full = false;
-        self.tokenizer.ngrams(&self.tokens, |gram| match terms.intern(gram) {
-            Some(id) => row.push(id),
+        grams(&mut |gram| match terms.intern(gram) {
+            Some(id) => ids.push(id),
             None => full = true,
         });
         if full {
             return Err(FitError::TooLarge);
         }
-        count_sorted(&mut self.row, &mut self.counts);
+        count_sorted(ids, &mut self.counts);
         self.indptr.push(self.counts.len());
         Ok(())
-    }
-
-    /// Number of rows.
-    pub fn len(&self) -> usize {
-        self.indptr.len() - 1
-    }
-
-    /// True when no row was pushed.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The settings that it was made with.
-    pub fn settings(&self) -> &TextSettings {
-        &self.settings
     }
 
     fn row(&self, row: u32) -> &[(u32, u32)] {
         &self.counts[self.indptr[row as usize]..self.indptr[row as usize + 1]]
     }
 
-    /// Selects and weighs the features from these rows only.
-    pub fn fit(&self, rows: &[u32]) -> Result<Features, FitError> {
+    fn fit(&self, rows: &[u32], bounds: Bounds) -> Result<Selected, FitError> {
         let mut document_frequency = vec![0u32; self.terms.len()];
         let mut total = vec![0u64; self.terms.len()];
         for &row in rows {
@@ -130,7 +130,7 @@ impl Corpus {
                 total[term as usize] += u64::from(count);
             }
         }
-        let (min_df, max_df) = (self.settings.min_df.max(1), self.settings.max_df * rows.len() as f64);
+        let (min_df, max_df) = (bounds.min_df.max(1), bounds.max_df * rows.len() as f64);
         let mut chosen: Vec<u32> = (0..self.terms.len() as u32)
             .filter(|&term| {
                 let df = document_frequency[term as usize];
@@ -138,9 +138,9 @@ impl Corpus {
             })
             .collect();
         if chosen.is_empty() {
-            return Err(FitError::EmptyVocabulary { rows: rows.len(), min_df, max_df });
+            return Err(FitError::EmptyVocabulary { block: bounds.block, rows: rows.len(), min_df, max_df });
         }
-        if let Some(limit) = self.settings.max_features.map(|n| n as usize)
+        if let Some(limit) = bounds.max_features.map(|n| n as usize)
             && limit < chosen.len()
         {
             // The most frequent; among equals the first in byte order, so that the choice is one only.
@@ -158,22 +158,95 @@ impl Corpus {
             feature_of[term as usize] = feature as u32;
             weights.push(idf(rows.len(), document_frequency[term as usize]));
         }
-        Ok(Features { feature_of, term_of: chosen, idf: weights })
+        Ok(Selected { feature_of, term_of: chosen, idf: weights })
     }
 
-    /// The matrix of these rows, in this order.
+    /// Counts of a row by feature of the block, ascending, into `counts`.
+    fn select(&self, selected: &Selected, row: u32, counts: &mut Vec<(u32, u32)>) {
+        counts.clear();
+        counts.extend(self.row(row).iter().filter_map(|&(term, count)| {
+            let feature = selected.feature_of[term as usize];
+            (feature != NOT_SELECTED).then_some((feature, count))
+        }));
+        counts.sort_unstable_by_key(|&(feature, _)| feature);
+    }
+
+    fn append_terms(&self, selected: &Selected, out: &mut Vocabulary) {
+        out.idf.extend(&selected.idf);
+        for &term in &selected.term_of {
+            out.bytes.extend_from_slice(self.terms.term(term));
+            out.offsets.push(out.bytes.len() as u32);
+        }
+    }
+}
+
+impl Corpus {
+    /// No rows yet.
+    pub fn new(settings: &TextSettings) -> Result<Self, FitError> {
+        settings.validate()?;
+        Ok(Self {
+            settings: settings.clone(),
+            tokenizer: Tokenizer::new(settings),
+            words: Block::new(),
+            chars: settings.chars.is_some().then(Block::new),
+            tokens: Tokens::default(),
+            row: Vec::new(),
+        })
+    }
+
+    /// Counts the n-grams of one more row (its text columns).
+    pub fn push(&mut self, columns: &[Option<&str>]) -> Result<(), FitError> {
+        let Self { tokenizer, tokens, row, .. } = self;
+        tokenizer.tokenize(columns, tokens);
+        self.words.push(row, |each| tokenizer.ngrams(tokens, each))?;
+        match &mut self.chars {
+            Some(chars) => chars.push(row, |each| tokenizer.char_ngrams(tokens, each)),
+            None => Ok(()),
+        }
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.words.indptr.len() - 1
+    }
+
+    /// True when no row was pushed.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The settings that it was made with.
+    pub fn settings(&self) -> &TextSettings {
+        &self.settings
+    }
+
+    /// Selects and weighs the features from these rows only.
+    pub fn fit(&self, rows: &[u32]) -> Result<Features, FitError> {
+        let TextSettings { min_df, max_df, max_features, .. } = self.settings;
+        let words = self.words.fit(rows, Bounds { block: "", min_df, max_df, max_features })?;
+        let chars = match (&self.chars, &self.settings.chars) {
+            (Some(block), Some(chars)) => {
+                let CharSettings { min_df, max_df, max_features, .. } = *chars;
+                Some(block.fit(rows, Bounds { block: "char.", min_df, max_df, max_features })?)
+            }
+            _ => None,
+        };
+        Ok(Features { words, chars })
+    }
+
+    /// The matrix of these rows, in this order: the words' block, then that of the character n-grams.
     pub fn transform(&self, features: &Features, rows: &[u32]) -> Csr {
-        let weigher = Weigher { weighting: self.settings.weighting, sublinear: self.settings.sublinear_tf };
+        let (of_words, of_chars) = Weigher::blocks(&self.settings, features.words.term_of.len());
         let mut out = Csr::empty(features.len());
         let mut counts = Vec::new();
         for &row in rows {
-            counts.clear();
-            counts.extend(self.row(row).iter().filter_map(|&(term, count)| {
-                let feature = features.feature_of[term as usize];
-                (feature != NOT_SELECTED).then_some((feature, count))
-            }));
-            counts.sort_unstable_by_key(|&(feature, _)| feature);
-            weigher.push_row(&counts, &features.idf, &mut out);
+            self.words.select(&features.words, row, &mut counts);
+            of_words.push(&counts, &features.words.idf, &mut out);
+            if let (Some(block), Some(selected), Some(weigher)) = (&self.chars, &features.chars, of_chars) {
+                block.select(selected, row, &mut counts);
+                weigher.push(&counts, &selected.idf, &mut out);
+            }
+            out.finish_row();
         }
         out
     }
@@ -187,10 +260,11 @@ impl Corpus {
 
     /// The terms of the features as text, for a model.
     pub fn vocabulary(&self, features: &Features) -> Vocabulary {
-        let mut out = Vocabulary { offsets: vec![0], bytes: Vec::new(), idf: features.idf.clone() };
-        for &term in &features.term_of {
-            out.bytes.extend_from_slice(self.terms.term(term));
-            out.offsets.push(out.bytes.len() as u32);
+        let words = features.words.term_of.len();
+        let mut out = Vocabulary { words, offsets: vec![0], ..Vocabulary::default() };
+        self.words.append_terms(&features.words, &mut out);
+        if let (Some(block), Some(selected)) = (&self.chars, &features.chars) {
+            block.append_terms(selected, &mut out);
         }
         out
     }
@@ -205,7 +279,7 @@ pub(crate) fn count_sorted(ids: &mut [u32], out: &mut Vec<(u32, u32)>) {
 #[cfg(test)]
 mod tests {
     use super::{Corpus, FitError};
-    use crate::text::{StopWords, TextSettings};
+    use crate::settings::{CharSettings, StopWords, TextSettings};
     use crate::tfidf::Weighting;
 
     fn settings() -> TextSettings {
@@ -273,6 +347,23 @@ mod tests {
     }
 
     #[test]
+    fn character_ngrams_follow_the_words_with_bounds_of_their_own() {
+        let chars = CharSettings { ngram_range: (3, 3), min_df: 2, weight: 2.0, ..CharSettings::default() };
+        let settings = TextSettings { chars: Some(chars), ..settings() };
+        let corpus = corpus(&settings, &["robe noir", "robes", "vase"]);
+        let (features, x) = corpus.fit_transform(&[0, 1]).unwrap();
+        let vocabulary = corpus.vocabulary(&features);
+        assert_eq!(vocabulary.terms().collect::<Vec<_>>(), ["noir", "robe", "robes", " ro", "obe", "rob"]);
+        assert_eq!((vocabulary.words(), features.len(), x.columns), (3, 6, 6));
+        let (indices, values) = x.row(1);
+        assert_eq!(indices, [2, 3, 4, 5]);
+        // one word; three character n-grams of equal weight, length 2
+        let third = 2.0 / 3.0f32.sqrt();
+        let expected = [1.0, third, third, third];
+        assert!(values.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{values:?}");
+    }
+
+    #[test]
     fn the_order_in_which_rows_came_does_not_change_the_features() {
         let settings = TextSettings { ngram_range: (1, 2), max_features: Some(5), ..settings() };
         let one = terms(&settings, &["pompe de piscine", "table de jardin", "pompe de jardin"]);
@@ -285,7 +376,11 @@ mod tests {
     fn no_term_left_is_an_error_that_names_the_bounds() {
         let corpus = corpus(&TextSettings { min_df: 3, ..settings() }, &["aa", "bb"]);
         let error = corpus.fit(&[0, 1]).unwrap_err();
-        assert_eq!(error, FitError::EmptyVocabulary { rows: 2, min_df: 3, max_df: 2.0 });
+        assert_eq!(error, FitError::EmptyVocabulary { block: "", rows: 2, min_df: 3, max_df: 2.0 });
+        let chars = CharSettings { min_df: 9, ..CharSettings::default() };
+        let settings = TextSettings { chars: Some(chars), ..settings() };
+        let error = self::corpus(&settings, &["aa", "bb"]).fit(&[0, 1]).unwrap_err().to_string();
+        assert!(error.contains("at least 9") && error.contains("lower char.minDf"), "{error}");
         assert!(corpus.fit(&[]).is_err());
     }
 

@@ -74,12 +74,15 @@ impl Csr {
         Self { indptr, indices, values, columns: self.rows() }
     }
 
-    /// True when every value is a finite number and every column exists.
+    /// True when every value is a finite number, every column exists, and those of a row ascend.
     pub fn is_sound(&self) -> bool {
         self.values.iter().all(|v| v.is_finite())
             && self.indices.iter().all(|&c| (c as usize) < self.columns)
             && self.indices.len() == self.values.len()
+            && self.indptr.first() == Some(&0)
             && self.indptr.last() == Some(&self.indices.len())
+            && self.indptr.is_sorted()
+            && (0..self.rows()).all(|row| self.row(row).0.is_sorted_by(|a, b| a < b))
     }
 }
 

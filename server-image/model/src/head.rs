@@ -1,16 +1,21 @@
-//! Linear classifiers: what the solvers give and what scores a row.
+//! Classifiers: what is trained with which hyperparameters, and what scores rows.
 
 use serde::{Deserialize, Serialize};
 
 use crate::csr::Csr;
-use crate::{logreg, parallel, svm};
+use crate::trees::{Boosted, Forest, GradientBoosting, RandomForest, Scratch, boost, forest};
+use crate::{logreg, naive_bayes, parallel, svm};
+
+/// Score of a class that was not among the rows learnt from, where weights cannot say so: below
+/// anything that they give, and finite.
+pub(crate) const NEVER: f32 = -1e9;
 
 /// Rows scored as one piece of parallel work.
 const ROWS_PER_PIECE: usize = 256;
 
-/// A linear model family and its hyperparameters.
+/// A model family and its hyperparameters.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "camelCase")]
+#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Algorithm {
     /// One-vs-rest linear SVM, squared hinge loss, L2 penalty; see [`svm`].
     LinearSvm {
@@ -22,14 +27,43 @@ pub enum Algorithm {
         /// Inverse regularisation strength, as in scikit-learn.
         c: f64,
     },
+    /// Complement naive Bayes; see [`naive_bayes`].
+    ComplementNaiveBayes {
+        /// Additive smoothing, as in scikit-learn.
+        alpha: f64,
+    },
+    /// Random forest; see [`forest`].
+    RandomForest {
+        /// Number of trees.
+        trees: u32,
+        /// Most divisions between a root and a leaf.
+        max_depth: u32,
+    },
+    /// Gradient boosting of trees with a softmax loss; see [`boost`].
+    GradientBoosting {
+        /// Trees of each class.
+        rounds: u32,
+        /// Most divisions between a root and a leaf.
+        max_depth: u32,
+        /// What every leaf's value is multiplied with.
+        learning_rate: f64,
+    },
 }
 
 /// Why nothing could be trained.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum TrainError {
-    /// `c` is not a positive number.
-    #[error("c {0} must be a positive finite number")]
-    InvalidC(f64),
+    /// A hyperparameter is not a positive number.
+    #[error("{name} {value} must be a positive finite number")]
+    Hyperparameter {
+        /// Its name.
+        name: &'static str,
+        /// Its value.
+        value: f64,
+    },
+    /// A family that counts met a value below zero.
+    #[error("the feature matrix holds a negative value, and complementNaiveBayes counts terms")]
+    NegativeValue,
     /// The labels and the rows do not fit each other.
     #[error(
         "{rows} rows with {labels} labels, {distinct} distinct ones of {classes} classes; at least 2 distinct labels below the number of classes are needed"
@@ -48,16 +82,21 @@ pub enum TrainError {
     #[error("the feature matrix holds a value that is not finite, or a column that does not exist")]
     UnsoundMatrix,
     /// The weights left the range of numbers.
-    #[error("the weights became infinite or NaN with c {0}; lower c")]
-    NonFinite(f64),
+    #[error("the weights became infinite or NaN with {name} {value}; try one nearer to 1")]
+    NonFinite {
+        /// Name of the hyperparameter.
+        name: &'static str,
+        /// Its value.
+        value: f64,
+    },
 }
 
 /// A trained classifier and how its solver ended.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Fitted {
+pub struct Fitted<H = Head> {
     /// The classifier.
-    pub head: LinearHead,
-    /// Passes over the rows (SVM: most of any class) or iterations (logistic regression).
+    pub head: H,
+    /// Passes over the rows (SVM: most of any class), iterations (logistic regression) or trees.
     pub passes: u32,
     /// False when the solver stopped at its limit of passes, before its tolerance.
     pub converged: bool,
@@ -75,9 +114,10 @@ pub struct Problem<'a> {
 }
 
 impl Problem<'_> {
-    pub(crate) fn check(&self, c: f64) -> Result<(), TrainError> {
-        if !(c.is_finite() && c > 0.0) {
-            return Err(TrainError::InvalidC(c));
+    /// Can this be trained at all, with a hyperparameter of that name and value?
+    pub(crate) fn check(&self, name: &'static str, value: f64) -> Result<(), TrainError> {
+        if !(value.is_finite() && value > 0.0) {
+            return Err(TrainError::Hyperparameter { name, value });
         }
         let mut present = vec![false; self.classes];
         let mut in_range = self.x.rows() == self.y.len();
@@ -97,22 +137,92 @@ impl Problem<'_> {
 }
 
 impl Algorithm {
-    /// The hyperparameter.
-    pub fn c(&self) -> f64 {
+    /// Names and values of the hyperparameters.
+    pub fn hyperparameters(&self) -> Vec<(&'static str, f64)> {
         match *self {
-            Self::LinearSvm { c } | Self::LogisticRegression { c } => c,
+            Self::LinearSvm { c } | Self::LogisticRegression { c } => vec![("c", c)],
+            Self::ComplementNaiveBayes { alpha } => vec![("alpha", alpha)],
+            Self::RandomForest { trees, max_depth } => {
+                vec![("trees", f64::from(trees)), ("maxDepth", f64::from(max_depth))]
+            }
+            Self::GradientBoosting { rounds, max_depth, learning_rate } => vec![
+                ("rounds", f64::from(rounds)),
+                ("maxDepth", f64::from(max_depth)),
+                ("learningRate", learning_rate),
+            ],
         }
     }
 
     /// Trains with the default tolerances. Equal arguments give equal bits, whatever `threads` is.
     pub fn fit(&self, problem: Problem<'_>, seed: u64, threads: usize) -> Result<Fitted, TrainError> {
-        match *self {
+        let linear = match *self {
             Self::LinearSvm { c } => {
-                svm::fit(problem, &svm::Settings { c, seed, ..Default::default() }, threads)
+                svm::fit(problem, &svm::Settings { c, seed, ..Default::default() }, threads)?
             }
             Self::LogisticRegression { c } => {
-                logreg::fit(problem, &logreg::Settings { c, ..Default::default() }, threads)
+                logreg::fit(problem, &logreg::Settings { c, ..Default::default() }, threads)?
             }
+            Self::ComplementNaiveBayes { alpha } => naive_bayes::fit(problem, alpha)?,
+            Self::RandomForest { trees, max_depth } => {
+                let head = forest::fit(problem, &RandomForest { trees, max_depth }, seed, threads)?;
+                return Ok(Fitted { head: Head::Forest(head), passes: trees, converged: true });
+            }
+            Self::GradientBoosting { rounds, max_depth, learning_rate } => {
+                let settings = GradientBoosting { rounds, max_depth, learning_rate };
+                let head = boost::fit(problem, &settings, threads)?;
+                return Ok(Fitted { head: Head::Boosted(head), passes: rounds, converged: true });
+            }
+        };
+        let Fitted { head, passes, converged } = linear;
+        Ok(Fitted { head: Head::Linear(head), passes, converged })
+    }
+}
+
+/// A trained classifier of any family.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Head {
+    /// One weight for each feature and class.
+    Linear(LinearHead),
+    /// A random forest.
+    Forest(Forest),
+    /// Boosted trees.
+    Boosted(Boosted),
+}
+
+impl Head {
+    /// Number of classes.
+    pub fn classes(&self) -> usize {
+        match self {
+            Self::Linear(head) => head.classes,
+            Self::Forest(head) => head.classes,
+            Self::Boosted(head) => head.classes,
+        }
+    }
+
+    /// Number of features.
+    pub fn features(&self) -> usize {
+        match self {
+            Self::Linear(head) => head.features,
+            Self::Forest(head) => head.features,
+            Self::Boosted(head) => head.features,
+        }
+    }
+
+    /// Scores of one row, one for each class; `scratch` is for rows of as many features.
+    pub(crate) fn score_row(&self, indices: &[u32], values: &[f32], scratch: &mut Scratch, out: &mut [f32]) {
+        match self {
+            Self::Linear(head) => score_row(&head.weights, &head.intercepts, indices, values, out),
+            Self::Forest(head) => head.score_row(indices, values, scratch, out),
+            Self::Boosted(head) => head.score_row(indices, values, scratch, out),
+        }
+    }
+
+    /// Scores of every row, `[row][class]`; the highest is the predicted class's.
+    pub fn scores(&self, x: &Csr, threads: usize) -> Vec<f32> {
+        match self {
+            Self::Linear(head) => head.scores(x, threads),
+            Self::Forest(head) => head.scores(x, threads),
+            Self::Boosted(head) => head.scores(x, threads),
         }
     }
 }
@@ -223,7 +333,10 @@ mod tests {
         assert!(matches!(fit(svm, &[0, 2], 2), Some(TrainError::Labels { .. })));
         for c in [0.0, -1.0, f64::NAN, f64::INFINITY] {
             for algorithm in [Algorithm::LinearSvm { c }, Algorithm::LogisticRegression { c }] {
-                assert!(matches!(fit(algorithm, &[0, 1], 2), Some(TrainError::InvalidC(_))), "{c}");
+                assert!(
+                    matches!(fit(algorithm, &[0, 1], 2), Some(TrainError::Hyperparameter { name: "c", .. })),
+                    "{c}"
+                );
             }
         }
         let mut bad = rows();

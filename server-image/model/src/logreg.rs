@@ -41,8 +41,12 @@ impl Default for Settings {
 }
 
 /// Trains on at most `threads` threads. Equal inputs give equal bits.
-pub fn fit(problem: Problem<'_>, settings: &Settings, threads: usize) -> Result<Fitted, TrainError> {
-    problem.check(settings.c)?;
+pub fn fit(
+    problem: Problem<'_>,
+    settings: &Settings,
+    threads: usize,
+) -> Result<Fitted<LinearHead>, TrainError> {
+    problem.check("c", settings.c)?;
     let mut solver = Solver::new(problem, settings.c, threads);
     let (passes, converged) = solver.minimise(settings);
     let split = problem.x.columns * problem.classes;
@@ -56,7 +60,7 @@ pub fn fit(problem: Problem<'_>, settings: &Settings, threads: usize) -> Result<
     if head.is_finite() {
         Ok(Fitted { head, passes, converged })
     } else {
-        Err(TrainError::NonFinite(settings.c))
+        Err(TrainError::NonFinite { name: "c", value: settings.c })
     }
 }
 

@@ -10,12 +10,15 @@ use crate::artifact::{
 use crate::calibrate::Calibration;
 use crate::corpus::count_sorted;
 use crate::csr::Csr;
-use crate::head::{Algorithm, LinearHead, best, score_row};
+use crate::head::{Algorithm, Head, best, score_row};
 use crate::probes::{self, ProbeMismatch};
+use crate::settings::{StopWords, TextSettings};
 use crate::stopwords::FRENCH_VERSION;
 use crate::storage::Storage;
-use crate::text::{StopWords, TextSettings, Tokenizer, Tokens, stop_words_of};
+use crate::stored::StoredHead;
+use crate::text::{Tokenizer, Tokens, stop_words_of};
 use crate::tfidf::Weigher;
+use crate::trees;
 use crate::vocab::{Index, Vocabulary};
 
 /// One row to score: its text columns in the order of [`ModelInfo::text_columns`]; `None` is missing.
@@ -35,7 +38,7 @@ pub struct ModelParts {
     /// The fitted features.
     pub vocabulary: Vocabulary,
     /// The trained classifier.
-    pub head: LinearHead,
+    pub head: Head,
     /// Fitted on out-of-fold scores.
     pub calibration: Calibration,
     /// Digest of the data set.
@@ -76,11 +79,14 @@ pub struct Scratch {
     ids: Vec<u32>,
     counts: Vec<(u32, u32)>,
     features: Csr,
+    /// Of models with trees only.
+    spread: Option<trees::Scratch>,
 }
 
 impl Default for Scratch {
     fn default() -> Self {
-        Self { tokens: Tokens::default(), ids: Vec::new(), counts: Vec::new(), features: Csr::empty(0) }
+        let features = Csr::empty(0);
+        Self { tokens: Tokens::default(), ids: Vec::new(), counts: Vec::new(), features, spread: None }
     }
 }
 
@@ -91,7 +97,8 @@ pub struct Model {
     info: ModelInfo,
     layout: Layout,
     tokenizer: Tokenizer,
-    index: Index,
+    words: Index,
+    chars: Index,
 }
 
 impl Model {
@@ -117,9 +124,11 @@ impl Model {
                 "model files are little-endian and read in place; this machine is big-endian",
             ));
         }
-        let index = Index::over(storage.numbers(&layout.offsets), &storage[layout.terms.clone()]);
+        let (offsets, terms) = (storage.numbers(&layout.offsets), &storage[layout.terms.clone()]);
+        let (words, chars) =
+            (Index::over(&offsets[..=layout.words], terms), Index::over(&offsets[layout.words..], terms));
         let tokenizer = Tokenizer::with_stop_words(&info.text, &info.stop_words);
-        Ok(Self { storage, info, layout, tokenizer, index })
+        Ok(Self { storage, info, layout, tokenizer, words, chars })
     }
 
     /// Makes a model and the expected results of its probes. Equal parts give equal bytes.
@@ -134,6 +143,7 @@ impl Model {
             text_columns: parts.text_columns,
             stop_words_version: if parts.text.stop_words == StopWords::None { 0 } else { FRENCH_VERSION },
             text: parts.text,
+            character_terms: parts.vocabulary.len() - parts.vocabulary.words(),
             stop_words,
             calibration: parts.calibration,
             dataset_digest: parts.dataset_digest,
@@ -193,9 +203,19 @@ impl Model {
         let classes = self.info.classes.len();
         let mut scores = vec![0.0; classes];
         let (indices, values) = scratch.features.row(0);
-        let weights = self.storage.numbers(&self.layout.weights);
-        let intercepts = self.storage.numbers(&self.layout.intercepts);
-        score_row(weights, intercepts, indices, values, &mut scores);
+        match &self.layout.head {
+            StoredHead::Linear { weights, intercepts } => {
+                let (weights, intercepts) = (self.storage.numbers(weights), self.storage.numbers(intercepts));
+                score_row(weights, intercepts, indices, values, &mut scores);
+            }
+            StoredHead::Trees(head) => {
+                // the rows before may have been another model's
+                let known = scratch.spread.take().filter(|known| known.features() == self.layout.features);
+                let spread =
+                    scratch.spread.insert(known.unwrap_or_else(|| trees::Scratch::new(self.layout.features)));
+                head.score_row(indices, values, spread, &mut scores);
+            }
+        }
         let mut probabilities = vec![0.0; classes];
         self.info.calibration.apply(&scores, &mut probabilities);
         Prediction { scores, probabilities }
@@ -203,20 +223,32 @@ impl Model {
 
     /// The features of one row, as row 0 of `scratch.features`.
     fn featurize(&self, row: Row<'_>, scratch: &mut Scratch) {
-        let Scratch { tokens, ids, counts, features } = scratch;
+        let Scratch { tokens, ids, counts, features, .. } = scratch;
         self.tokenizer.tokenize(row, tokens);
-        let offsets = self.storage.numbers(&self.layout.offsets);
+        let numbers: &[u32] = self.storage.numbers(&self.layout.offsets);
+        let (of_words, of_chars) = (&numbers[..=self.layout.words], &numbers[self.layout.words..]);
         let terms = &self.storage[self.layout.terms.clone()];
-        ids.clear();
-        self.tokenizer.ngrams(tokens, |gram| ids.extend(self.index.get(offsets, terms, gram.as_bytes())));
-        counts.clear();
-        count_sorted(ids, counts);
+        let idf: &[f32] = self.storage.numbers(&self.layout.idf);
         features.indptr.truncate(1);
         features.indices.clear();
         features.values.clear();
         features.columns = self.layout.features;
-        let weigher = Weigher { weighting: self.info.text.weighting, sublinear: self.info.text.sublinear_tf };
-        weigher.push_row(counts, self.storage.numbers(&self.layout.idf), features);
+        let (words, chars) = Weigher::blocks(&self.info.text, self.layout.words);
+        ids.clear();
+        let find = |gram: &str| self.words.get(of_words, terms, gram.as_bytes());
+        self.tokenizer.ngrams(tokens, |gram| ids.extend(find(gram)));
+        counts.clear();
+        count_sorted(ids, counts);
+        words.push(counts, &idf[..self.layout.words], features);
+        if let Some(chars) = chars {
+            ids.clear();
+            let find = |gram: &str| self.chars.get(of_chars, terms, gram.as_bytes());
+            self.tokenizer.char_ngrams(tokens, |gram| ids.extend(find(gram)));
+            counts.clear();
+            count_sorted(ids, counts);
+            chars.push(counts, &idf[self.layout.words..], features);
+        }
+        features.finish_row();
     }
 
     /// Feature numbers and values of one row, ascending: what the scores are made of.
@@ -249,10 +281,10 @@ impl Model {
 
 fn check(parts: &ModelParts) -> Result<(), ArtifactError> {
     let ModelParts { head, vocabulary, classes, .. } = parts;
-    let what = if head.classes != classes.len() {
-        format!("the head has {} classes, {} are named", head.classes, classes.len())
-    } else if head.features != vocabulary.len() {
-        format!("the head has {} features, the vocabulary {}", head.features, vocabulary.len())
+    let what = if head.classes() != classes.len() {
+        format!("the head has {} classes, {} are named", head.classes(), classes.len())
+    } else if head.features() != vocabulary.len() {
+        format!("the head has {} features, the vocabulary {}", head.features(), vocabulary.len())
     } else if parts.probes.len() > MAX_PROBES {
         format!("{} probes, at most {MAX_PROBES} are stored", parts.probes.len())
     } else if parts.probes.iter().any(|row| row.len() != parts.text_columns.len()) {

@@ -30,8 +30,12 @@ impl Default for Settings {
 }
 
 /// Trains all classes, on at most `threads` threads. Equal inputs give equal bits.
-pub fn fit(problem: Problem<'_>, settings: &Settings, threads: usize) -> Result<Fitted, TrainError> {
-    problem.check(settings.c)?;
+pub fn fit(
+    problem: Problem<'_>,
+    settings: &Settings,
+    threads: usize,
+) -> Result<Fitted<LinearHead>, TrainError> {
+    problem.check("c", settings.c)?;
     let Problem { x, y, classes } = problem;
     let squares: Vec<f64> = (0..x.rows())
         .map(|i| 1.0 + x.row(i).1.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>())
@@ -53,7 +57,7 @@ pub fn fit(problem: Problem<'_>, settings: &Settings, threads: usize) -> Result<
         head.intercepts.push(one.bias as f32);
     }
     if !head.is_finite() {
-        return Err(TrainError::NonFinite(settings.c));
+        return Err(TrainError::NonFinite { name: "c", value: settings.c });
     }
     let passes = solved.iter().map(|one| one.passes).max().unwrap_or(0);
     Ok(Fitted { head, passes, converged: solved.iter().all(|one| one.converged) })

@@ -1,114 +1,39 @@
 //! From text columns to tokens, by settings that are data.
 //!
 //! Steps: the columns joined by a space, entities decoded, tags removed, lower case, accents folded
-//! (optional), tokens = runs of alphanumeric characters of a least length, stop words removed.
+//! (optional), tokens = runs of alphanumeric characters of a least length, stop words removed, words
+//! cut to their stems (optional; of words with their accents, which are folded afterwards). Character n-grams are made of the folded text before it is cut into
+//! tokens: of what stands between white space.
 //! Nothing else may look at raw text: what is done here is done in training and in serving alike.
 
 use std::collections::HashSet;
 
-use serde::{Deserialize, Serialize};
+use rust_stemmers::{Algorithm, Stemmer};
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::{decompose_compatible, is_combining_mark};
 
 use crate::html::append_plain;
+use crate::settings::{Stemming, StopWords, TextSettings};
 use crate::stopwords::FRENCH;
-use crate::tfidf::Weighting;
 
-/// Longest n-gram, in tokens.
-pub const MAX_NGRAM: u8 = 3;
-/// Longest token kept, in bytes: longer runs (checksums, base64) are noise and would fill the vocabulary.
+/// Longest token kept, in bytes: longer runs (checksums, base64) are noise and would fill the
+/// vocabulary. Character n-grams leave out what is longer between two spaces, for the same reason.
 pub const MAX_TOKEN_BYTES: usize = 64;
 
-/// Which words are removed before n-grams are made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub enum StopWords {
-    /// Keep every word.
-    #[default]
-    None,
-    /// Remove [`crate::stopwords::FRENCH`].
-    French,
-}
-
-/// How text becomes features.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct TextSettings {
-    /// TF-IDF or counts.
-    pub weighting: Weighting,
-    /// Shortest and longest n-gram in tokens, both included; 1 to [`MAX_NGRAM`].
-    pub ngram_range: (u8, u8),
-    /// Keep only the terms with the highest total count; `None` keeps all.
-    pub max_features: Option<u32>,
-    /// Keep terms that occur in at least this many documents.
-    pub min_df: u32,
-    /// Keep terms that occur in at most this share of the documents (above 0, at most 1).
-    pub max_df: f64,
-    /// Words to remove.
-    pub stop_words: StopWords,
-    /// Fold accents and ligatures: `Étagère` and `etagere` are one word.
-    pub strip_accents: bool,
-    /// Use `1 + ln(count)` instead of the count.
-    pub sublinear_tf: bool,
-    /// Shortest token in characters. scikit-learn's default pattern keeps 2 and more; with French
-    /// stop words, which hold the elided articles, 1 cross-validates better (`.724` against `.721`
-    /// weighted F1 on a real catalogue): single letters and digits name products.
-    pub min_token_chars: u8,
-}
-
-impl Default for TextSettings {
-    fn default() -> Self {
-        Self {
-            weighting: Weighting::TfIdf,
-            ngram_range: (1, 2),
-            max_features: Some(100_000),
-            min_df: 1,
-            max_df: 1.0,
-            stop_words: StopWords::French,
-            strip_accents: true,
-            sublinear_tf: true,
-            min_token_chars: 1,
-        }
-    }
-}
-
-/// Settings that cannot work.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum SettingsError {
-    /// The n-gram range is empty, starts at 0 or is too long.
-    #[error("ngramRange [{0}, {1}] must be two ascending numbers from 1 to {MAX_NGRAM}")]
-    NgramRange(u8, u8),
-    /// Nothing could be kept.
-    #[error("maxFeatures must be at least 1")]
-    MaxFeatures,
-    /// Not a share.
-    #[error("maxDf {0} must be above 0 and at most 1")]
-    MaxDf(f64),
-}
-
-impl TextSettings {
-    /// Refuses what cannot work.
-    pub fn validate(&self) -> Result<(), SettingsError> {
-        let (low, high) = self.ngram_range;
-        if low == 0 || low > high || high > MAX_NGRAM {
-            return Err(SettingsError::NgramRange(low, high));
-        }
-        if self.max_features == Some(0) {
-            return Err(SettingsError::MaxFeatures);
-        }
-        if !(self.max_df > 0.0 && self.max_df <= 1.0) {
-            return Err(SettingsError::MaxDf(self.max_df));
-        }
-        Ok(())
-    }
-}
-
 /// Turns rows into tokens. Made once, used for every row.
-#[derive(Debug, Clone)]
 pub struct Tokenizer {
     strip_accents: bool,
     min_chars: usize,
     ngrams: (usize, usize),
+    char_ngrams: Option<(usize, usize)>,
+    stemmer: Option<Stemmer>,
     stop: HashSet<Box<str>>,
+}
+
+impl std::fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tokenizer").field("ngrams", &self.ngrams).finish_non_exhaustive()
+    }
 }
 
 impl Tokenizer {
@@ -119,50 +44,68 @@ impl Tokenizer {
 
     /// With the stop words that an artifact holds.
     pub(crate) fn with_stop_words(settings: &TextSettings, words: &[String]) -> Self {
-        let (low, high) = settings.ngram_range;
+        let range = |(low, high): (u8, u8)| (usize::from(low), usize::from(high));
         Self {
             strip_accents: settings.strip_accents,
             min_chars: usize::from(settings.min_token_chars),
-            ngrams: (usize::from(low), usize::from(high)),
+            ngrams: range(settings.ngram_range),
+            char_ngrams: settings.chars.as_ref().map(|chars| range(chars.ngram_range)),
+            stemmer: algorithm(settings.stemming).map(Stemmer::create),
             stop: words.iter().map(|word| word.as_str().into()).collect(),
         }
     }
 
     /// The tokens of one row, into `tokens` (whose buffers are used again). A missing column is empty.
     pub fn tokenize(&self, columns: &[Option<&str>], tokens: &mut Tokens) {
-        let Tokens { kept, spans, plain, stage } = tokens;
+        let Tokens { kept, spans, plain, stage, folded, text } = tokens;
         kept.clear();
         spans.clear();
         plain.clear();
+        text.clear();
         for column in columns.iter().flatten() {
             append_plain(column, stage, plain);
             plain.push(' ');
         }
-        let mut sink = Sink { kept, spans, start: 0, chars: 0, tokenizer: self };
-        if self.strip_accents || plain.is_ascii() {
+        let mut sink = Sink { kept, spans, folded, text, start: 0, chars: 0, tokenizer: self };
+        sink.text.push(' ');
+        if plain.is_ascii() || (self.strip_accents && self.stemmer.is_none()) {
             plain.chars().for_each(|c| self.feed(c, &mut sink));
+        } else if self.stemmer.is_some() {
+            // a stemmer knows accented letters as one character each; what else folding would take
+            // apart (fractions, ligatures) is taken apart now, so that tokens end where they do without stems
+            plain.nfkc().for_each(|c| self.feed(c, &mut sink));
         } else {
             plain.nfc().for_each(|c| self.feed(c, &mut sink));
         }
         sink.end_token();
+        sink.space();
     }
 
     fn feed(&self, c: char, sink: &mut Sink<'_>) {
         if c.is_ascii() {
-            sink.push(c.to_ascii_lowercase());
+            let lower = c.to_ascii_lowercase();
+            sink.word(lower);
+            sink.any(lower);
             return;
         }
         for lower in c.to_lowercase() {
-            if self.strip_accents {
-                decompose_compatible(lower, |part| match part {
-                    'œ' => ['o', 'e'].into_iter().for_each(|c| sink.push(c)),
-                    'æ' => ['a', 'e'].into_iter().for_each(|c| sink.push(c)),
-                    _ if is_combining_mark(part) => {}
-                    _ => sink.push(part),
-                });
-            } else {
-                sink.push(lower);
+            // a mark that is left belongs to no letter that a stemmer knows
+            if self.stemmer.is_some() && !(self.strip_accents && is_combining_mark(lower)) {
+                sink.word(lower);
             }
+            if !self.strip_accents {
+                if self.stemmer.is_none() {
+                    sink.word(lower);
+                }
+                sink.any(lower);
+                continue;
+            }
+            fold(lower, |part| {
+                if self.stemmer.is_none() {
+                    sink.word(part);
+                }
+                sink.any(part);
+            });
         }
     }
 
@@ -174,6 +117,62 @@ impl Tokenizer {
             }
         }
     }
+
+    /// Calls `each` for every character n-gram of the row: of each word with a space before and
+    /// behind it, all runs of `n` characters, and once the whole of it where it is shorter
+    /// (scikit-learn's `char_wb`).
+    pub(crate) fn char_ngrams<'a>(&self, tokens: &'a Tokens, mut each: impl FnMut(&'a str)) {
+        let Some((low, high)) = self.char_ngrams else { return };
+        let mut cuts = [0; MAX_TOKEN_BYTES + 3];
+        let mut start = 0;
+        for (space, _) in tokens.text.match_indices(' ').skip(1) {
+            // the word with the space on each side of it
+            let word = &tokens.text[start..=space];
+            start = space;
+            if word.len() > MAX_TOKEN_BYTES + 2 {
+                continue;
+            }
+            let mut chars = 0;
+            for (at, _) in word.char_indices() {
+                cuts[chars] = at;
+                chars += 1;
+            }
+            cuts[chars] = word.len();
+            for n in low..=high {
+                if n >= chars {
+                    each(word);
+                    break;
+                }
+                for first in 0..=chars - n {
+                    each(&word[cuts[first]..cuts[first + n]]);
+                }
+            }
+        }
+    }
+}
+
+/// Snowball's algorithm; none: words stay as they are.
+fn algorithm(stemming: Stemming) -> Option<Algorithm> {
+    Some(match stemming {
+        Stemming::None => return None,
+        Stemming::French => Algorithm::French,
+        Stemming::English => Algorithm::English,
+        Stemming::German => Algorithm::German,
+        Stemming::Italian => Algorithm::Italian,
+        Stemming::Spanish => Algorithm::Spanish,
+        Stemming::Portuguese => Algorithm::Portuguese,
+        Stemming::Dutch => Algorithm::Dutch,
+    })
+}
+
+/// A lower-case character without its accents, ligatures taken apart.
+fn fold(c: char, mut each: impl FnMut(char)) {
+    decompose_compatible(c, |part| match part {
+        'œ' => ['o', 'e'].into_iter().for_each(&mut each),
+        'æ' => ['a', 'e'].into_iter().for_each(&mut each),
+        _ if is_combining_mark(part) => {}
+        _ => each(part),
+    });
 }
 
 /// The list that `settings` ask for, folded as the text will be, sorted.
@@ -182,7 +181,13 @@ pub(crate) fn stop_words_of(settings: &TextSettings) -> Vec<String> {
         StopWords::None => return Vec::new(),
         StopWords::French => FRENCH,
     };
-    let keep_all = TextSettings { min_token_chars: 1, ngram_range: (1, 1), ..settings.clone() };
+    let keep_all = TextSettings {
+        min_token_chars: 1,
+        ngram_range: (1, 1),
+        stemming: Stemming::None,
+        chars: None,
+        ..settings.clone()
+    };
     let folder = Tokenizer::with_stop_words(&keep_all, &[]);
     let mut tokens = Tokens::default();
     let mut folded = Vec::with_capacity(words.len());
@@ -202,6 +207,11 @@ pub struct Tokens {
     spans: Vec<(u32, u32)>,
     plain: String,
     stage: String,
+    /// A word without its accents, before its stem is taken.
+    folded: String,
+    /// The folded text: each word between single spaces, one at either end; no word without
+    /// character n-grams.
+    text: String,
 }
 
 impl Tokens {
@@ -216,13 +226,16 @@ impl Tokens {
 struct Sink<'a> {
     kept: &'a mut String,
     spans: &'a mut Vec<(u32, u32)>,
+    folded: &'a mut String,
+    text: &'a mut String,
     start: usize,
     chars: usize,
     tokenizer: &'a Tokenizer,
 }
 
 impl Sink<'_> {
-    fn push(&mut self, c: char) {
+    /// A character for the words.
+    fn word(&mut self, c: char) {
         if c.is_alphanumeric() {
             self.kept.push(c);
             self.chars += 1;
@@ -231,13 +244,40 @@ impl Sink<'_> {
         }
     }
 
+    /// A character for the character n-grams.
+    fn any(&mut self, c: char) {
+        if self.tokenizer.char_ngrams.is_none() {
+            return;
+        }
+        if c.is_whitespace() {
+            self.space();
+        } else {
+            self.text.push(c);
+        }
+    }
+
+    fn space(&mut self) {
+        if !self.text.ends_with(' ') {
+            self.text.push(' ');
+        }
+    }
+
     fn end_token(&mut self) {
-        let token = &self.kept[self.start..];
+        let stemmer = self.tokenizer.stemmer.as_ref();
+        if stemmer.is_some() {
+            self.fold_into(None);
+        }
+        let token = if stemmer.is_some() { self.folded.as_str() } else { &self.kept[self.start..] };
         let wanted = self.chars >= self.tokenizer.min_chars
             && !token.is_empty()
             && token.len() <= MAX_TOKEN_BYTES
             && !self.tokenizer.stop.contains(token);
         if wanted {
+            if let Some(stemmer) = stemmer {
+                self.fold_into(Some(stemmer));
+                self.kept.truncate(self.start);
+                self.kept.push_str(self.folded);
+            }
             self.spans.push((self.start as u32, self.kept.len() as u32));
             self.kept.push(' ');
         } else {
@@ -246,11 +286,26 @@ impl Sink<'_> {
         self.start = self.kept.len();
         self.chars = 0;
     }
+
+    /// The word, or its stem, as it is told from others: without accents where these are folded.
+    fn fold_into(&mut self, stemmer: Option<&Stemmer>) {
+        let word = &self.kept[self.start..];
+        let stem = stemmer.map_or(word.into(), |stemmer| stemmer.stem(word));
+        self.folded.clear();
+        for c in stem.chars() {
+            if self.tokenizer.strip_accents {
+                fold(c, |part| self.folded.push(part));
+            } else {
+                self.folded.push(c);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{SettingsError, StopWords, TextSettings, Tokenizer, Tokens};
+    use super::{Tokenizer, Tokens};
+    use crate::settings::{CharSettings, Stemming, StopWords, TextSettings};
 
     fn tokens(settings: &TextSettings, columns: &[Option<&str>]) -> Vec<String> {
         let mut tokens = Tokens::default();
@@ -310,16 +365,86 @@ mod tests {
     }
 
     #[test]
-    fn settings_that_cannot_work_are_refused() {
-        let with = |ngram_range| TextSettings { ngram_range, ..plain() }.validate();
-        assert_eq!(with((1, 3)), Ok(()));
-        for (low, high) in [(0, 1), (2, 1), (1, 4)] {
-            assert_eq!(with((low, high)), Err(SettingsError::NgramRange(low, high)));
+    fn stems_are_taken_of_accented_words_and_folded_afterwards() {
+        let settings = TextSettings { stemming: Stemming::French, ..plain() };
+        let row = [Some("Étagères murales continuellement majestueux E\u{301}tage\u{300}re")];
+        // Snowball's own sample vocabulary has continu and majestu; without its accent, etageres gives etager too
+        assert_eq!(tokens(&settings, &row), ["etager", "mural", "continuel", "majestu", "etager"]);
+        let accented = TextSettings { strip_accents: false, ..settings.clone() };
+        assert_eq!(tokens(&accented, &row)[0], "étager");
+        let stop = TextSettings { stop_words: StopWords::French, ..settings };
+        assert_eq!(tokens(&stop, &[Some("les étagères qui étaient là")]), ["etager"]);
+    }
+
+    proptest::proptest! {
+        /// Untrusted rows meet the stemmers: no panic, no empty token, and tokens end where they do
+        /// without stems.
+        #[test]
+        fn stemmers_bear_any_text(text in "(\\PC|[a-zàâäçéèêëîïôöùûüÿœæßñáíóúãõìò' ½ﷺİ\u{300}-\u{310}]){0,40}") {
+            let count = |stemming| {
+                // a letter that folding takes apart counts as several, and as one for a stemmer
+                let settings = TextSettings { stemming, min_token_chars: 1, ..plain() };
+                let found = tokens(&settings, &[Some(text.as_str())]);
+                proptest::prop_assert!(found.iter().all(|token| !token.is_empty()), "{found:?}");
+                proptest::prop_assert!(found.iter().all(|t| t.chars().all(char::is_alphanumeric)), "{found:?}");
+                Ok(found.len())
+            };
+            let whole = count(Stemming::None)?;
+            for stemming in Stemming::ALL {
+                proptest::prop_assert_eq!(count(stemming)?, whole, "{:?} {:?}", stemming, &text);
+            }
         }
-        let none = TextSettings { max_features: Some(0), ..plain() };
-        assert_eq!(none.validate(), Err(SettingsError::MaxFeatures));
-        for share in [0.0, -1.0, 1.1, f64::NAN] {
-            assert!(TextSettings { max_df: share, ..plain() }.validate().is_err(), "{share}");
+    }
+
+    #[test]
+    fn every_language_has_its_stemmer() {
+        let of = |stemming, word| tokens(&TextSettings { stemming, ..plain() }, &[Some(word)]).join(" ");
+        for (stemming, word, stem) in [
+            (Stemming::None, "chairs", "chairs"),
+            (Stemming::French, "chaises", "chais"),
+            (Stemming::English, "chairs", "chair"),
+            (Stemming::German, "tischen", "tisch"),
+            (Stemming::Italian, "abbandonata", "abbandon"),
+            (Stemming::Spanish, "chicas", "chic"),
+            (Stemming::Portuguese, "boas", "boas"),
+            (Stemming::Dutch, "lichamelijke", "licham"),
+        ] {
+            assert_eq!(of(stemming, word), stem, "{stemming:?}");
         }
+    }
+
+    fn char_grams(low: u8, high: u8, columns: &[Option<&str>]) -> Vec<String> {
+        let chars = CharSettings { ngram_range: (low, high), ..CharSettings::default() };
+        let tokenizer = Tokenizer::new(&TextSettings { chars: Some(chars), ..plain() });
+        let mut tokens = Tokens::default();
+        tokenizer.tokenize(columns, &mut tokens);
+        let mut grams = Vec::new();
+        tokenizer.char_ngrams(&tokens, |gram| grams.push(gram.to_owned()));
+        grams
+    }
+
+    #[test]
+    fn character_ngrams_stay_within_words_and_know_their_ends() {
+        assert_eq!(
+            char_grams(3, 3, &[Some("Clé  <b>USB</b>"), Some("é")]),
+            [" cl", "cle", "le ", " us", "usb", "sb ", " e "]
+        );
+        // a word that is shorter than the n-gram counts once, whatever longer n-grams there are
+        assert_eq!(char_grams(4, 6, &[Some("le")]), [" le "]);
+        assert_eq!(char_grams(2, 3, &[Some("a-b")]), [" a", "a-", "-b", "b ", " a-", "a-b", "-b "]);
+        assert_eq!(char_grams(2, 3, &[None, Some("  ")]), Vec::<String>::new());
+        let long = format!("{} ok", "x".repeat(65));
+        assert_eq!(char_grams(4, 4, &[Some(&long)]), [" ok "]);
+    }
+
+    #[test]
+    fn stems_do_not_reach_the_character_ngrams() {
+        let chars = CharSettings { ngram_range: (8, 8), ..CharSettings::default() };
+        let settings = TextSettings { chars: Some(chars), stemming: Stemming::French, ..plain() };
+        let (tokenizer, mut tokens) = (Tokenizer::new(&settings), Tokens::default());
+        tokenizer.tokenize(&[Some("Étagères")], &mut tokens);
+        let mut grams = Vec::new();
+        tokenizer.char_ngrams(&tokens, |gram| grams.push(gram));
+        assert_eq!(grams, [" etagere", "etageres", "tageres "]);
     }
 }

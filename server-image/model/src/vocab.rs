@@ -6,9 +6,12 @@
 /// No term has this number.
 const FREE: u32 = u32::MAX;
 
-/// The fitted features of a model: terms in ascending byte order, the position is the feature number.
+/// The fitted features of a model: words and their n-grams in ascending byte order, then the character
+/// n-grams in theirs; the position is the feature number.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Vocabulary {
+    /// How many terms are words and their n-grams; the rest are character n-grams.
+    pub(crate) words: usize,
     /// `len + 1` offsets into `bytes`; the first is 0.
     pub(crate) offsets: Vec<u32>,
     /// All terms, one after the other.
@@ -28,7 +31,12 @@ impl Vocabulary {
         self.idf.is_empty()
     }
 
-    /// The terms, ascending, as text.
+    /// How many terms are words and their n-grams: they come first.
+    pub fn words(&self) -> usize {
+        self.words
+    }
+
+    /// The terms, ascending within their block, as text.
     pub fn terms(&self) -> impl Iterator<Item = &str> {
         (0..self.len()).map(|i| std::str::from_utf8(slot(&self.offsets, &self.bytes, i)).unwrap_or_default())
     }

@@ -4,9 +4,10 @@
 
 mod common;
 
+use common::broken::{self, Tensor, attempt, refused, tensor};
 use common::{plain, train};
 use proptest::prelude::*;
-use safetensors::tensor::{Dtype, TensorView};
+use safetensors::tensor::Dtype;
 use serde_json::{Value, json};
 use std::sync::LazyLock;
 use vitrine_model::{Algorithm, ArtifactError, Model, TextSettings};
@@ -16,55 +17,9 @@ static GOOD: LazyLock<Vec<u8>> = LazyLock::new(|| {
     train(Algorithm::LinearSvm { c: 1.0 }, &settings, 1).1.bytes().to_vec()
 });
 
-/// Reads, and uses what was read.
-fn attempt(bytes: &[u8]) -> Result<(), ArtifactError> {
-    let model = Model::from_bytes(bytes)?;
-    let _ = model.verify_probes();
-    let prediction = model.predict_one(&[Some("piscine chêne roman <b>"), None]);
-    assert_eq!(prediction.scores.len(), model.info().classes.len());
-    Ok(())
-}
-
-struct Tensor {
-    name: String,
-    dtype: Dtype,
-    shape: Vec<usize>,
-    data: Vec<u8>,
-}
-
 /// The good file taken apart, changed by `change`, and put together again.
 fn changed(change: impl FnOnce(&mut Value, &mut Vec<Tensor>)) -> Result<(), ArtifactError> {
-    let (_, metadata) = safetensors::SafeTensors::read_metadata(&GOOD).unwrap();
-    let mut info: Value = serde_json::from_str(&metadata.metadata().as_ref().unwrap()["vitrine"]).unwrap();
-    let parsed = safetensors::SafeTensors::deserialize(&GOOD).unwrap();
-    let mut tensors: Vec<Tensor> = parsed
-        .iter()
-        .map(|(name, view)| Tensor {
-            name: name.to_owned(),
-            dtype: view.dtype(),
-            shape: view.shape().to_vec(),
-            data: view.data().to_vec(),
-        })
-        .collect();
-    change(&mut info, &mut tensors);
-    let views =
-        tensors.iter().map(|t| (t.name.clone(), TensorView::new(t.dtype, t.shape.clone(), &t.data).unwrap()));
-    let metadata = [("vitrine".to_owned(), info.to_string())].into_iter().collect();
-    attempt(&safetensors::serialize(views, Some(metadata)).unwrap())
-}
-
-fn tensor<'a>(tensors: &'a mut [Tensor], name: &str) -> &'a mut Tensor {
-    tensors.iter_mut().find(|t| t.name == name).unwrap()
-}
-
-#[track_caller]
-fn refused(result: Result<(), ArtifactError>, expected: &str) {
-    match result {
-        Err(ArtifactError::Corrupt { what }) => {
-            assert!(what.contains(expected), "{what:?} lacks {expected:?}");
-        }
-        other => panic!("expected a corrupt file with {expected:?}, got {other:?}"),
-    }
+    broken::changed(&GOOD, change)
 }
 
 #[test]
@@ -74,10 +29,10 @@ fn an_unchanged_file_is_accepted() {
 
 #[test]
 fn another_version_is_incompatible_even_when_its_fields_are_unknown() {
-    for version in [0, 2, 99] {
+    for version in [0, 3, 99] {
         let result = changed(|info, _| *info = json!({"formatVersion": version, "something": "else"}));
         let Err(ArtifactError::Incompatible { found, supported }) = result else { panic!("{result:?}") };
-        assert_eq!((found, supported), (version, 1..=1));
+        assert_eq!((found, supported), (version, 1..=2));
     }
 }
 
@@ -91,6 +46,29 @@ fn unsound_descriptions_are_refused() {
     refused(changed(|info, _| info["algorithm"]["kind"] = json!("oracle")), "model description");
     refused(changed(|info, _| drop(info["classes"].as_array_mut().unwrap().pop())), "head.weights");
     refused(changed(|info, _| info["textColumns"] = json!(["designation"])), "text columns");
+}
+
+#[test]
+fn a_second_block_of_terms_must_be_what_the_settings_say() {
+    let chars = json!({"ngramRange": [2, 4], "maxFeatures": null, "minDf": 1, "maxDf": 1.0, "weight": 1.0});
+    refused(changed(|info, _| info["characterTerms"] = json!(3)), "3 of 34 terms");
+    refused(changed(|info, _| info["text"]["chars"] = chars.clone()), "0 of 34 terms");
+    for terms in [34, 35, u32::MAX] {
+        let set = |info: &mut Value, _: &mut Vec<Tensor>| {
+            info["text"]["chars"] = chars.clone();
+            info["characterTerms"] = json!(terms);
+        };
+        refused(changed(set), "cannot be character n-grams");
+    }
+    let set = |weight: Value| {
+        changed(|info, _| {
+            info["text"]["chars"] = chars.clone();
+            info["text"]["chars"]["weight"] = weight;
+            info["characterTerms"] = json!(3);
+        })
+    };
+    set(json!(2.0)).unwrap();
+    refused(set(json!(-1.0)), "char.weight");
 }
 
 #[test]

@@ -4,8 +4,9 @@
 mod common;
 
 use common::{catalogue, corpus, numbers, parity, plain, strings};
+use serde_json::Value;
 use vitrine_model::head::Problem;
-use vitrine_model::{Csr, Report, TextSettings, Weighting, logreg, svm};
+use vitrine_model::{CharSettings, Csr, Report, TextSettings, Weighting, logreg, naive_bayes, svm};
 
 fn close(a: f64, b: f64, tolerance: f64) -> bool {
     (a - b).abs() <= tolerance
@@ -47,6 +48,51 @@ fn tfidf_has_the_terms_and_values_of_the_vectorizers() {
     }
 }
 
+/// Words and character n-grams side by side: scikit-learn's `FeatureUnion` of two vectorizers.
+#[test]
+fn character_ngrams_have_the_terms_and_values_of_char_wb() {
+    let expected = &parity()["characters"];
+    let (documents, train) = (strings(&expected["documents"]), catalogue().train);
+    let cases = expected["cases"].as_array().unwrap();
+    assert_eq!(cases.len(), 3);
+    for case in cases {
+        let range = |of: &str, default: (u8, u8)| match &case[of]["ngram_range"] {
+            Value::Null => default,
+            range => (range[0].as_u64().unwrap() as u8, range[1].as_u64().unwrap() as u8),
+        };
+        let number = |of: &str, name: &str| case[of][name].as_u64().map(|n| n as u32);
+        let chars = CharSettings {
+            ngram_range: range("chars", (1, 1)),
+            max_features: number("chars", "max_features"),
+            min_df: number("chars", "min_df").unwrap_or(1),
+            max_df: case["chars"]["max_df"].as_f64().unwrap_or(1.0),
+            weight: case["weight"].as_f64().unwrap(),
+        };
+        let settings = TextSettings {
+            ngram_range: range("words", (1, 1)),
+            min_df: number("words", "min_df").unwrap_or(1),
+            weighting: if case["weighting"] == "Count" { Weighting::Count } else { Weighting::TfIdf },
+            chars: Some(chars),
+            ..plain()
+        };
+        let corpus = corpus(&documents, &settings);
+        let features = corpus.fit(&(0..train as u32).collect::<Vec<_>>()).unwrap();
+        let (vocabulary, terms) = (corpus.vocabulary(&features), strings(&case["terms"]));
+        assert_eq!(vocabulary.terms().collect::<Vec<_>>(), terms, "{}", case["name"]);
+        let rows: Vec<Vec<(u32, f64)>> = numbers(&case["rows"]);
+        let matrix = corpus.transform(&features, &(0..4).map(|i| train as u32 + i).collect::<Vec<_>>());
+        for (i, row) in rows.iter().enumerate() {
+            let (indices, got) = matrix.row(i);
+            assert_eq!(indices, row.iter().map(|&(c, _)| c).collect::<Vec<_>>(), "{} row {i}", case["name"]);
+            assert!(row.len() > 20, "{} compares hardly anything", case["name"]);
+            for (&got, &(column, value)) in got.iter().zip(row) {
+                let name = &case["name"];
+                assert!(close(f64::from(got), value, 2e-7), "{name} row {i} column {column}: {got} {value}");
+            }
+        }
+    }
+}
+
 struct Small {
     x: Csr,
     held_out: Csr,
@@ -54,8 +100,13 @@ struct Small {
 }
 
 fn small() -> Small {
+    weighted(Weighting::TfIdf)
+}
+
+fn weighted(weighting: Weighting) -> Small {
     let data = catalogue();
-    let corpus = corpus(&data.documents, &TextSettings { ngram_range: (1, 2), ..plain() });
+    let settings = TextSettings { ngram_range: (1, 2), weighting, ..plain() };
+    let corpus = corpus(&data.documents, &settings);
     let (features, x) = corpus.fit_transform(&(0..data.train as u32).collect::<Vec<_>>()).unwrap();
     let rest: Vec<u32> = (data.train as u32..data.documents.len() as u32).collect();
     Small { x, held_out: corpus.transform(&features, &rest), y: data.labels[..data.train].to_vec() }
@@ -99,6 +150,24 @@ fn the_svm_reaches_the_objective_and_scores_of_linear_svc() {
         let scores: Vec<Vec<f64>> = numbers(&case["scores"]);
         for (got, expected) in tight.head.scores(&held_out, 1).iter().zip(scores.iter().flatten()) {
             assert!(close(f64::from(*got), *expected, 1e-4), "c {c}: {got} {expected}");
+        }
+    }
+}
+
+#[test]
+fn naive_bayes_has_the_scores_of_complement_nb() {
+    let cases = parity();
+    let cases = cases["naiveBayes"].as_array().unwrap();
+    assert_eq!(cases.len(), 6);
+    for case in cases {
+        let weighting = if case["weighting"] == "Count" { Weighting::Count } else { Weighting::TfIdf };
+        let Small { x, held_out, y } = weighted(weighting);
+        let alpha = case["alpha"].as_f64().unwrap();
+        let fitted = naive_bayes::fit(Problem { x: &x, y: &y, classes: 3 }, alpha).unwrap();
+        let scores: Vec<Vec<f64>> = numbers(&case["scores"]);
+        assert_eq!(scores.len(), held_out.rows());
+        for (got, expected) in fitted.head.scores(&held_out, 1).iter().zip(scores.iter().flatten()) {
+            assert!(close(f64::from(*got), *expected, 2e-5), "{weighting:?} alpha {alpha}: {got} {expected}");
         }
     }
 }

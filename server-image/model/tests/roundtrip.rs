@@ -5,13 +5,26 @@ mod common;
 
 use common::{catalogue, corpus, plain, train};
 use proptest::prelude::*;
-use vitrine_model::{Algorithm, Model, Row, Scratch, TextSettings, Weighting, sha256_file};
+use vitrine_model::{
+    Algorithm, CharSettings, Model, Row, Scratch, Stemming, TextSettings, Weighting, sha256_file,
+};
 
-const ALGORITHMS: [Algorithm; 2] =
-    [Algorithm::LinearSvm { c: 1.0 }, Algorithm::LogisticRegression { c: 10.0 }];
+const ALGORITHMS: [Algorithm; 5] = [
+    Algorithm::LinearSvm { c: 1.0 },
+    Algorithm::LogisticRegression { c: 10.0 },
+    Algorithm::ComplementNaiveBayes { alpha: 0.3 },
+    Algorithm::RandomForest { trees: 12, max_depth: 8 },
+    Algorithm::GradientBoosting { rounds: 5, max_depth: 3, learning_rate: 0.3 },
+];
 
 fn settings() -> TextSettings {
     TextSettings { ngram_range: (1, 2), min_df: 1, ..TextSettings::default() }
+}
+
+/// As [`settings`], with everything that the words alone do not need.
+fn with_characters() -> TextSettings {
+    let chars = CharSettings { ngram_range: (2, 4), weight: 0.5, ..CharSettings::default() };
+    TextSettings { stemming: Stemming::French, chars: Some(chars), ..settings() }
 }
 
 fn bits(model: &Model, rows: &[Row<'_>]) -> Vec<u32> {
@@ -22,8 +35,9 @@ fn bits(model: &Model, rows: &[Row<'_>]) -> Vec<u32> {
 #[test]
 fn a_model_on_disk_gives_the_bits_of_the_model_in_memory() {
     let data = catalogue();
-    for algorithm in ALGORITHMS {
-        let (fitted, model) = train(algorithm, &settings(), 2);
+    let settings = [settings(), with_characters()];
+    for (algorithm, settings) in ALGORITHMS.into_iter().flat_map(|a| settings.iter().map(move |s| (a, s))) {
+        let (fitted, model) = train(algorithm, settings, 2);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.safetensors");
         let digest = model.write(&path).unwrap();
@@ -39,7 +53,7 @@ fn a_model_on_disk_gives_the_bits_of_the_model_in_memory() {
         let rows: Vec<Row<'_>> = columns.iter().map(<[_; 2]>::as_slice).collect();
         assert_eq!(bits(&opened, &rows), bits(&model, &rows));
         // and the scores are those of the trained head on the trainer's matrix
-        let corpus = corpus(&data.documents, &settings());
+        let corpus = corpus(&data.documents, settings);
         let features = corpus.fit(&(0..data.train as u32).collect::<Vec<_>>()).unwrap();
         let all: Vec<u32> = (0..data.documents.len() as u32).collect();
         let direct = fitted.head.scores(&corpus.transform(&features, &all), 3);
@@ -163,7 +177,7 @@ proptest! {
             text_columns: vec!["designation".into(), "description".into()],
             text: settings,
             vocabulary: both.vocabulary(&features),
-            head,
+            head: vitrine_model::Head::Linear(head),
             calibration: vitrine_model::Calibration::default(),
             dataset_digest: String::new(),
             seed: 0,

@@ -146,6 +146,7 @@ pub fn search() -> Train {
         stop_words: stop_words.into(),
         strip_accents: true,
         sublinear_tf: true,
+        ..TextFeatures::default()
     };
     Train {
         model: "products".into(),

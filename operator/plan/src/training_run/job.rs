@@ -2,8 +2,7 @@
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, ResourceRequirements};
-use vitrine_contract::VERSION;
-use vitrine_contract::job::{Candidate, JobConfig, Task, TextFeatures, Train};
+use vitrine_contract::job::{Candidate, CharFeatures, JobConfig, Task, TextFeatures, Train};
 use vitrine_crds::names;
 use vitrine_crds::training_run::{self as api, Inputs, StopWords, TrainingRunSpec, Weighting};
 
@@ -74,15 +73,25 @@ pub fn search(spec: &TrainingRunSpec) -> Result<SearchPlan, String> {
     Ok(SearchPlan { features: features?, candidates: candidates?, seed, folds })
 }
 
-fn features(index: usize, text: &api::TextFeatures) -> Result<TextFeatures, String> {
-    let place = format!("search.features[{index}].text.word");
-    let range: Option<Vec<usize>> = text.word.ngram_range.iter().map(|n| usize::try_from(*n).ok()).collect();
-    let (shortest, longest) = match range.as_deref() {
+/// Which terms of a block become features, in the words of a contract.
+struct Bounds {
+    ngrams: (usize, usize),
+    max_features: usize,
+    min_df: usize,
+}
+
+fn bounds(
+    place: &str,
+    ngram_range: &[i32],
+    (max_features, min_df): (i64, i64),
+    max_df: f64,
+) -> Result<Bounds, String> {
+    let range: Option<Vec<usize>> = ngram_range.iter().map(|n| usize::try_from(*n).ok()).collect();
+    let ngrams = match range.as_deref() {
         Some([shortest, longest]) if *shortest >= 1 && shortest <= longest => (*shortest, *longest),
         _ => {
             return Err(format!(
-                "{place}.ngramRange must be [shortest, longest] with 1 <= shortest <= longest; it is {:?}",
-                text.word.ngram_range
+                "{place}.ngramRange must be [shortest, longest] with 1 <= shortest <= longest; it is {ngram_range:?}"
             ));
         }
     };
@@ -92,20 +101,29 @@ fn features(index: usize, text: &api::TextFeatures) -> Result<TextFeatures, Stri
             .filter(|v| *v >= 1)
             .ok_or_else(|| format!("{place}.{name} must be at least 1; it is {value}"))
     };
-    if !(text.word.max_df > 0.0 && text.word.max_df <= 1.0) {
-        return Err(format!("{place}.maxDf must be above 0 and at most 1; it is {}", text.word.max_df));
+    if !(max_df > 0.0 && max_df <= 1.0) {
+        return Err(format!("{place}.maxDf must be above 0 and at most 1; it is {max_df}"));
     }
+    let (max_features, min_df) = (positive("maxFeatures", max_features)?, positive("minDf", min_df)?);
+    Ok(Bounds { ngrams, max_features, min_df })
+}
+
+fn features(index: usize, text: &api::TextFeatures) -> Result<TextFeatures, String> {
+    let place = format!("search.features[{index}].text");
+    let word = &text.word;
+    let words =
+        bounds(&format!("{place}.word"), &word.ngram_range, (word.max_features, word.min_df), word.max_df)?;
     Ok(TextFeatures {
         weighting: match text.weighting {
             Weighting::TfIdf => "TfIdf",
             Weighting::Count => "Count",
         }
         .to_owned(),
-        ngram_min: shortest,
-        ngram_max: longest,
-        max_features: positive("maxFeatures", text.word.max_features)?,
-        min_df: positive("minDf", text.word.min_df)?,
-        max_df: text.word.max_df,
+        ngram_min: words.ngrams.0,
+        ngram_max: words.ngrams.1,
+        max_features: words.max_features,
+        min_df: words.min_df,
+        max_df: word.max_df,
         stop_words: match text.stop_words {
             StopWords::None => "None",
             StopWords::French => "French",
@@ -113,26 +131,74 @@ fn features(index: usize, text: &api::TextFeatures) -> Result<TextFeatures, Stri
         .to_owned(),
         strip_accents: text.strip_accents,
         sublinear_tf: text.sublinear_tf,
+        stemming: text.stemming.language().map(str::to_owned),
+        chars: text.char.as_ref().map(|char| characters(&format!("{place}.char"), char)).transpose()?,
+    })
+}
+
+fn characters(place: &str, char: &api::CharNgrams) -> Result<CharFeatures, String> {
+    let bounds = bounds(place, &char.ngram_range, (char.max_features, char.min_df), char.max_df)?;
+    if !(char.weight > 0.0 && char.weight.is_finite()) {
+        return Err(format!("{place}.weight must be above 0; it is {}", char.weight));
+    }
+    Ok(CharFeatures {
+        ngram_min: bounds.ngrams.0,
+        ngram_max: bounds.ngrams.1,
+        max_features: bounds.max_features,
+        min_df: bounds.min_df,
+        max_df: char.max_df,
+        weight: char.weight,
     })
 }
 
 fn candidate(index: usize, candidate: &api::Candidate) -> Result<Candidate, String> {
     let place = format!("search.candidates[{index}]");
-    let checked = |penalty: &api::Penalty| {
-        let good = !penalty.c.is_empty() && penalty.c.iter().all(|c| *c > 0.0 && c.is_finite());
+    let checked = |name: &str, values: &[f64]| {
+        let good = !values.is_empty() && values.iter().all(|value| *value > 0.0 && value.is_finite());
         if good {
-            Ok(penalty.c.clone())
+            Ok(values.to_owned())
         } else {
             Err(format!(
-                "{place}: every c must be above 0 and there must be at least one; they are {:?}",
-                penalty.c
+                "{place}: every {name} must be above 0 and there must be at least one; they are {values:?}"
             ))
         }
     };
-    match (&candidate.linear_svm, &candidate.logistic_regression) {
-        (Some(penalty), None) => Ok(Candidate::LinearSvm { c: checked(penalty)? }),
-        (None, Some(penalty)) => Ok(Candidate::LogisticRegression { c: checked(penalty)? }),
-        _ => Err(format!("{place} must name exactly one family: linearSvm or logisticRegression")),
+    let counts = |name: &str, values: &[i32]| {
+        let counts: Vec<u32> =
+            values.iter().filter_map(|&n| u32::try_from(n).ok()).filter(|&n| n >= 1).collect();
+        if counts.is_empty() || counts.len() != values.len() {
+            return Err(format!(
+                "{place}: every {name} must be at least 1 and there must be at least one; they are {values:?}"
+            ));
+        }
+        Ok(counts)
+    };
+    let mut named = Vec::new();
+    if let Some(penalty) = &candidate.linear_svm {
+        named.push(Candidate::LinearSvm { c: checked("c", &penalty.c)? });
+    }
+    if let Some(penalty) = &candidate.logistic_regression {
+        named.push(Candidate::LogisticRegression { c: checked("c", &penalty.c)? });
+    }
+    if let Some(smoothing) = &candidate.complement_naive_bayes {
+        named.push(Candidate::ComplementNaiveBayes { alpha: checked("alpha", &smoothing.alpha)? });
+    }
+    if let Some(forest) = &candidate.random_forest {
+        let (trees, max_depth) = (counts("trees", &forest.trees)?, counts("maxDepth", &forest.max_depth)?);
+        named.push(Candidate::RandomForest { trees, max_depth });
+    }
+    if let Some(boosting) = &candidate.gradient_boosting {
+        named.push(Candidate::GradientBoosting {
+            rounds: counts("rounds", &boosting.rounds)?,
+            max_depth: counts("maxDepth", &boosting.max_depth)?,
+            learning_rate: checked("learningRate", &boosting.learning_rate)?,
+        });
+    }
+    match <[Candidate; 1]>::try_from(named) {
+        Ok([one]) => Ok(one),
+        Err(_) => Err(format!(
+            "{place} must name exactly one family: linearSvm, logisticRegression, complementNaiveBayes, randomForest or gradientBoosting"
+        )),
     }
 }
 
@@ -152,11 +218,9 @@ pub fn task(valid: &Valid, inputs: &Inputs) -> Train {
 
 /// The config of an attempt.
 pub fn config(owner: &Owner, valid: &Valid, name: &str, inputs: &Inputs, policy: &Policy) -> ConfigMap {
-    let config = JobConfig {
-        version: VERSION,
-        gateway: policy.gateway.clone(),
-        task: Task::Train(task(valid, inputs)),
-    };
+    let task = task(valid, inputs);
+    let config =
+        JobConfig { version: task.version(), gateway: policy.gateway.clone(), task: Task::Train(task) };
     let pinned = crate::diff::to_json(inputs).to_string();
     job::config_map(owner, name, names::ROLE_TRAIN, &config, Some((INPUTS_KEY, pinned)))
 }

@@ -1,6 +1,8 @@
 //! A small catalogue for tests, and models of it.
 #![allow(dead_code)] // each test file uses its part
 
+pub mod broken;
+
 use serde_json::Value;
 use vitrine_model::head::Problem;
 use vitrine_model::{
