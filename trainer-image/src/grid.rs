@@ -131,7 +131,7 @@ impl Point<'_> {
 }
 
 /// How text becomes features, in one line.
-pub fn text_parameters(text: &TextSettings) -> String {
+fn text_parameters(text: &TextSettings) -> String {
     let most = |limit: Option<u32>| limit.map_or("all".to_owned(), |most| most.to_string());
     let ((low, high), features) = (text.ngram_range, most(text.max_features));
     let mut line = format!(

@@ -312,9 +312,7 @@ impl Reader<'_> {
         }
         Ok(range)
     }
-}
 
-impl Reader<'_> {
     /// The numbers of a tensor of any number of rows.
     pub fn table(&self, name: &str, columns: usize) -> Result<Vec<f32>, ArtifactError> {
         let (range, shape) = self.find(name, Dtype::F32)?;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::csr::Csr;
-use crate::trees::{Boosted, Forest, GradientBoosting, RandomForest, Scratch, boost, forest};
+use crate::trees::{Boosted, Forest, GradientBoosting, RandomForest, boost, forest};
 use crate::{logreg, naive_bayes, parallel, svm};
 
 /// Score of a class that was not among the rows learnt from, where weights cannot say so: below
@@ -208,15 +208,6 @@ impl Head {
         }
     }
 
-    /// Scores of one row, one for each class; `scratch` is for rows of as many features.
-    pub(crate) fn score_row(&self, indices: &[u32], values: &[f32], scratch: &mut Scratch, out: &mut [f32]) {
-        match self {
-            Self::Linear(head) => score_row(&head.weights, &head.intercepts, indices, values, out),
-            Self::Forest(head) => head.score_row(indices, values, scratch, out),
-            Self::Boosted(head) => head.score_row(indices, values, scratch, out),
-        }
-    }
-
     /// Scores of every row, `[row][class]`; the highest is the predicted class's.
     pub fn scores(&self, x: &Csr, threads: usize) -> Vec<f32> {
         match self {
@@ -243,20 +234,40 @@ pub struct LinearHead {
 impl LinearHead {
     /// Scores of every row, `[row][class]`.
     pub fn scores(&self, x: &Csr, threads: usize) -> Vec<f32> {
-        let mut out = vec![0.0; x.rows() * self.classes];
-        parallel::map_chunks(&mut out, ROWS_PER_PIECE * self.classes, threads, |start, chunk| {
-            let first = start / self.classes;
-            for (i, scores) in chunk.chunks_exact_mut(self.classes).enumerate() {
-                let (indices, values) = x.row(first + i);
-                score_row(&self.weights, &self.intercepts, indices, values, scores);
-            }
-        });
-        out
+        score_rows(
+            x,
+            self.classes,
+            threads,
+            || (),
+            |indices, values, (), out| {
+                score_row(&self.weights, &self.intercepts, indices, values, out);
+            },
+        )
     }
 
     pub(crate) fn is_finite(&self) -> bool {
         self.weights.iter().chain(&self.intercepts).all(|w| w.is_finite())
     }
+}
+
+/// Scores of every row, `[row][class]`, in pieces on at most `threads` threads. `score` gets a row, what
+/// `scratch` made for its piece, and a place for each class.
+pub(crate) fn score_rows<S>(
+    x: &Csr,
+    classes: usize,
+    threads: usize,
+    scratch: impl Fn() -> S + Sync,
+    score: impl Fn(&[u32], &[f32], &mut S, &mut [f32]) + Sync,
+) -> Vec<f32> {
+    let mut out = vec![0.0; x.rows() * classes];
+    parallel::map_chunks(&mut out, ROWS_PER_PIECE * classes, threads, |start, chunk| {
+        let (first, mut scratch) = (start / classes, scratch());
+        for (i, scores) in chunk.chunks_exact_mut(classes).enumerate() {
+            let (indices, values) = x.row(first + i);
+            score(indices, values, &mut scratch, scores);
+        }
+    });
+    out
 }
 
 /// Scores of one row: the one scoring loop, for training and serving. `out` has one place per class.

@@ -208,12 +208,11 @@ impl Model {
                 let (weights, intercepts) = (self.storage.numbers(weights), self.storage.numbers(intercepts));
                 score_row(weights, intercepts, indices, values, &mut scores);
             }
-            StoredHead::Trees(head) => {
-                // the rows before may have been another model's
-                let known = scratch.spread.take().filter(|known| known.features() == self.layout.features);
-                let spread =
-                    scratch.spread.insert(known.unwrap_or_else(|| trees::Scratch::new(self.layout.features)));
-                head.score_row(indices, values, spread, &mut scores);
+            StoredHead::Forest(head) => {
+                head.score_row(indices, values, spread(&mut scratch.spread, head.features), &mut scores);
+            }
+            StoredHead::Boosted(head) => {
+                head.score_row(indices, values, spread(&mut scratch.spread, head.features), &mut scores);
             }
         }
         let mut probabilities = vec![0.0; classes];
@@ -277,6 +276,12 @@ impl Model {
         let numbers = |range| self.storage.numbers(range);
         (numbers(&self.layout.probe_scores), numbers(&self.layout.probe_probabilities))
     }
+}
+
+/// Room for a row of so many features; the rows before may have been another model's.
+fn spread(room: &mut Option<trees::Scratch>, features: usize) -> &mut trees::Scratch {
+    let known = room.take().filter(|known| known.features() == features);
+    room.insert(known.unwrap_or_else(|| trees::Scratch::new(features)))
 }
 
 fn check(parts: &ModelParts) -> Result<(), ArtifactError> {

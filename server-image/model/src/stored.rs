@@ -14,8 +14,10 @@ use crate::trees::{Boosted, Forest, Trees};
 pub(crate) enum StoredHead {
     /// Places in the file.
     Linear { weights: Range<usize>, intercepts: Range<usize> },
-    /// A forest or boosted trees; never [`Head::Linear`].
-    Trees(Head),
+    /// A random forest.
+    Forest(Forest),
+    /// Boosted trees.
+    Boosted(Boosted),
 }
 
 /// The tensors of a classifier.
@@ -76,14 +78,14 @@ pub(crate) fn read(
             let leaves = reader.table("trees.values", classes)?;
             let forest = Forest { classes, features, trees: read_nodes(reader)?, leaves };
             forest.check().map_err(unsound)?;
-            Ok(StoredHead::Trees(Head::Forest(forest)))
+            Ok(StoredHead::Forest(forest))
         }
         Algorithm::GradientBoosting { .. } => {
             let base = reader.shaped("trees.base", Dtype::F32, &[classes])?;
             let (values, base) = (reader.table("trees.values", 1)?, reader.floats(base));
             let boosted = Boosted { classes, features, base, trees: read_nodes(reader)?, values };
             boosted.check().map_err(unsound)?;
-            Ok(StoredHead::Trees(Head::Boosted(boosted)))
+            Ok(StoredHead::Boosted(boosted))
         }
     }
 }

@@ -13,10 +13,10 @@ use super::bins::Binned;
 use super::gain::{self, Finder, LEAST_HESSIAN, Node, Pair, Split, Sum, Total};
 use super::tree::{Scratch, TreeError, Trees};
 use crate::csr::Csr;
-use crate::head::{Problem, TrainError};
+use crate::head::{Problem, TrainError, score_rows};
 use crate::parallel;
 
-/// Rows scored, or whose gradients are computed, as one piece of parallel work.
+/// Rows whose gradients are computed as one piece of parallel work.
 const ROWS_PER_PIECE: usize = 256;
 /// Added to the share of a class before its logarithm, as in XGBoost: a class may have no rows.
 const LEAST_SHARE: f64 = 1e-6;
@@ -247,16 +247,10 @@ impl Boosted {
 
     /// Scores of every row, `[row][class]`: margins, whose softmax is the probabilities.
     pub fn scores(&self, x: &Csr, threads: usize) -> Vec<f32> {
-        let mut out = vec![0.0; x.rows() * self.classes];
-        parallel::map_chunks(&mut out, ROWS_PER_PIECE * self.classes, threads, |start, chunk| {
-            let mut scratch = Scratch::new(self.features);
-            let first = start / self.classes;
-            for (i, scores) in chunk.chunks_exact_mut(self.classes).enumerate() {
-                let (indices, values) = x.row(first + i);
-                self.score_row(indices, values, &mut scratch, scores);
-            }
-        });
-        out
+        let scratch = || Scratch::new(self.features);
+        score_rows(x, self.classes, threads, scratch, |indices, values, scratch, out| {
+            self.score_row(indices, values, scratch, out);
+        })
     }
 
     /// Scores of one row. `scratch` is for rows of as many features, `out` has a place for each class.

@@ -13,12 +13,10 @@ use super::gather::{Division, Gather};
 use super::gini::{Best, Cell, Gini};
 use super::tree::{Scratch, TreeError, Trees};
 use crate::csr::Csr;
-use crate::head::{Problem, TrainError};
+use crate::head::{Problem, TrainError, score_rows};
 use crate::parallel;
 use crate::rng::Rng;
 
-/// Rows scored as one piece of parallel work.
-const ROWS_PER_PIECE: usize = 256;
 /// Probabilities below this one score as this one, so that scores are finite.
 const LEAST_PROBABILITY: f64 = 1e-6;
 
@@ -196,16 +194,10 @@ impl Forest {
 
     /// Scores of every row, `[row][class]`: `ln(max(p, 1e-6))`, `p` being the class's probability.
     pub fn scores(&self, x: &Csr, threads: usize) -> Vec<f32> {
-        let mut out = vec![0.0; x.rows() * self.classes];
-        parallel::map_chunks(&mut out, ROWS_PER_PIECE * self.classes, threads, |start, chunk| {
-            let mut scratch = Scratch::new(self.features);
-            let first = start / self.classes;
-            for (i, scores) in chunk.chunks_exact_mut(self.classes).enumerate() {
-                let (indices, values) = x.row(first + i);
-                self.score_row(indices, values, &mut scratch, scores);
-            }
-        });
-        out
+        let scratch = || Scratch::new(self.features);
+        score_rows(x, self.classes, threads, scratch, |indices, values, scratch, out| {
+            self.score_row(indices, values, scratch, out);
+        })
     }
 
     /// Scores of one row. `scratch` is for rows of as many features, `out` has a place for each class.
